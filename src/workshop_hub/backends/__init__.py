@@ -1,0 +1,1 @@
+"""How a server is started and held to its limits: one module a backend."""

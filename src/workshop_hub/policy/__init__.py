@@ -1,0 +1,1 @@
+"""What to do: pure and synchronous, without I/O and without a clock."""

@@ -1,0 +1,1 @@
+"""Mechanisms of the machine: they know nothing of the hub."""
