@@ -199,7 +199,9 @@ class Backend(LoggingConfigurable, ABC):
 
     hub_id = Unicode(help="Id of this hub; given by the spawner.")
 
-    log_dir = Unicode(help="Folder of the servers' logs, made with mode 0700; given by the spawner.")
+    log_dir = Unicode(
+        help="Folder of the servers' logs, made with mode 0700; given by the spawner."
+    )
 
     internal_ssl = Bool(False, help="Whether servers speak TLS to the proxy; given by the spawner.")
 

@@ -13,6 +13,9 @@ MIN_MEMORY = 16 * 1024**2
 USUAL_SERVER_MEMORY = 130 * 1024**2
 """Bytes that a fresh JupyterLab server needs before anyone runs a cell (measured; see docs)."""
 
+DEFAULT_PIDS_LIMIT = 4096
+"""Processes and threads: far above any notebook's need, far below what stops a machine."""
+
 CPU_SHARES_PER_CORE = 1024
 """Docker's and cgroup v1's scale of CPU shares."""
 
@@ -25,7 +28,8 @@ class Limits:
     mem_limit: bytes; None for no limit.
     cpu_guarantee: cores that count when the machine is busy (a weight); None or 0 for none.
     mem_guarantee: bytes that are reclaimed last; None or 0 for none.
-    pids_limit: processes and threads at most; None for no limit.
+    pids_limit: processes and threads at most; 0 for no limit; None for DEFAULT_PIDS_LIMIT where
+    the machine can hold a server to it.
 
     Raises LimitError, naming the option, for a value that means nothing.
     """
@@ -37,9 +41,9 @@ class Limits:
     pids_limit: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("cpu_limit", "mem_limit", "pids_limit"):
+        for name in ("cpu_limit", "mem_limit"):
             _check_number(name, getattr(self, name), zero_means_none=False)
-        for name in ("cpu_guarantee", "mem_guarantee"):
+        for name in ("cpu_guarantee", "mem_guarantee", "pids_limit"):
             _check_number(name, getattr(self, name), zero_means_none=True)
         if self.mem_limit is not None and self.mem_limit < MIN_MEMORY:
             raise LimitError(
@@ -57,7 +61,9 @@ class Limits:
     def __str__(self) -> str:
         if not self.configured:
             return "no limits"
-        return ", ".join(f"{name} {format_value(name, getattr(self, name))}" for name in self.configured)
+        return ", ".join(
+            f"{name} {format_value(name, getattr(self, name))}" for name in self.configured
+        )
 
 
 def format_value(name: str, value: float) -> str:
@@ -82,8 +88,8 @@ def small_memory_warning(limits: Limits) -> str:
     if limits.mem_limit is None or limits.mem_limit >= USUAL_SERVER_MEMORY:
         return ""
     return (
-        f"mem_limit is {format_bytes(limits.mem_limit)}; a fresh JupyterLab server alone needs about "
-        f"{format_bytes(USUAL_SERVER_MEMORY)} and may be ended at its start."
+        f"mem_limit is {format_bytes(limits.mem_limit)}; a fresh JupyterLab server alone needs "
+        f"about {format_bytes(USUAL_SERVER_MEMORY)} and may be ended at its start."
     )
 
 

@@ -63,9 +63,7 @@ def find(name: str) -> Account:
         ) from exc
     groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
     ordered = (entry.pw_gid, *sorted(set(groups) - {entry.pw_gid}))
-    return Account(
-        entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell, ordered
-    )
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell, ordered)
 
 
 async def lookup(name: str) -> Account:

@@ -1,0 +1,54 @@
+"""The environment of a server: only what a process can be given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from workshop_hub.errors import ConfigError
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+MACHINE_VARIABLES = frozenset(
+    {
+        "CONDA_DEFAULT_ENV",
+        "CONDA_PREFIX",
+        "CONDA_ROOT",
+        "HOME",
+        "PATH",
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "SHELL",
+        "VIRTUAL_ENV",
+    }
+)
+"""What names places of this machine: kept for local processes, meaningless in a container."""
+
+
+def checked(env: Mapping[str, object]) -> dict[str, str]:
+    """Return `env` as strings; ConfigError names the variable that no process can be given."""
+    return {_name(key): _value(key, value) for key, value in env.items()}
+
+
+def _name(key: object) -> str:
+    if isinstance(key, str) and NAME.fullmatch(key):
+        return key
+    raise ConfigError(
+        f"The environment has a variable called {key!r}; shells and kernels cannot take that name.",
+        remedy="Use letters, digits and _, and no digit first.",
+    )
+
+
+def _value(key: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ConfigError(
+            f"The environment variable {key} is {value!r}, which is no text.",
+            remedy='Put it into quotes: "...".',
+        )
+    text = str(value)
+    if "\0" in text:
+        raise ConfigError(
+            f"The environment variable {key} has a NUL character, which no process can be given.",
+            remedy="Remove it.",
+        )
+    return text
