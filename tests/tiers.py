@@ -1,0 +1,240 @@
+"""Run tiers of tests one after the other; say what ran, what could not, and why.
+
+    tests/tiers.py TIER... [-- PYTEST ARGUMENTS]
+
+To be started by the Python of the project's environment: `make test` does it. Coverage is
+collected over all tiers, with the processes that they start, and in the guest.
+With WORKSHOP_REQUIRE_ALL set, what could not run counts as a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MACHINE = ROOT / "tests" / "machine"
+REQUIRE_ALL = bool(os.environ.get("WORKSHOP_REQUIRE_ALL"))
+
+LINT = ("ruff check .", "ruff format --check .", "mypy", "lint-imports")
+
+CLOSING = re.compile(r"=+ .*(?:passed|failed|error|skipped|no tests ran).* in .*=+")
+
+IN_GUEST = """\
+umask 022; cov=/tmp/coverage; mkdir -m 1777 $cov; cp pyproject.toml $cov/
+export COVERAGE_RCFILE=$cov/pyproject.toml COVERAGE_FILE=$cov/data {variables}
+pip install -qq --no-deps --no-index --no-build-isolation . || exit 1
+python -m coverage run -m pytest {arguments} --junitxml=$RESULTS/report.xml
+status=$?; cp $cov/data.* $RESULTS/; exit $status"""
+
+
+@dataclass
+class Outcome:
+    """What one tier came to. missing: why some of it, or all, could not run."""
+
+    tier: str
+    passed: bool
+    closing: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
+    missing: list[str] = field(default_factory=list)
+
+
+class Unavailable(Exception):
+    """This machine cannot run a tier; the message says why."""
+
+
+class Run:
+    """Runs tiers. folder: where every process, of every user, leaves its coverage data."""
+
+    def __init__(self, folder: Path, arguments: list[str]) -> None:
+        self.folder = folder
+        self.arguments = arguments
+        self.env = {
+            **os.environ,
+            "COVERAGE_FILE": str(folder / "data"),
+            "COVERAGE_RCFILE": str(folder / "pyproject.toml"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def tier(self, name: str) -> Outcome:
+        print(f"\n##### {name}", flush=True)
+        special: dict[str, Callable[[], Outcome]] = {
+            "lint": self.lint,
+            "hub5": self.hub5,
+            "contract": lambda: self.with_engine("contract"),
+            "docker": lambda: self.with_engine("docker"),
+            "demo": lambda: self.with_engine("demo"),
+            "vm": self.guest,
+        }
+        try:
+            return special[name]() if name in special else self.pytest(name, f"tests/{name}")
+        except Unavailable as exc:
+            return Outcome(name, passed=not REQUIRE_ALL, missing=[f"all of it: {exc}"])
+
+    def lint(self) -> Outcome:
+        failed = [
+            command
+            for command in LINT
+            if subprocess.run(shlex.split(command), cwd=ROOT, check=False).returncode
+        ]
+        verdict = "failed: " + ", ".join(failed) if failed else "nothing found"
+        return Outcome("lint", not failed, f"{len(LINT)} checks, {verdict}")
+
+    def hub5(self) -> Outcome:
+        """Run the hub's tier once more, on the older JupyterHub that we support."""
+        made = subprocess.run([ROOT / "tools/env.sh", "hub5"], stdout=subprocess.PIPE, check=True)
+        prefix = Path(os.fsdecode(made.stdout).strip())
+        path = f"{prefix / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return self.pytest("hub5", "tests/hub", prefix=prefix, variables={"PATH": path})
+
+    def with_engine(self, name: str) -> Outcome:
+        """Run a tier that wants an engine, and runs less of it where there is none."""
+        variables = {}
+        missing = []
+        try:
+            host = script_output("engine.sh", self.env)
+            variables = {"DOCKER_HOST": host} if host else {}
+            variables["WORKSHOP_TEST_IMAGE"] = script_output("image.sh", {**self.env, **variables})
+        except Unavailable as exc:
+            missing.append(f"what needs the Docker engine: {exc}")
+            if name == "docker":
+                raise
+        outcome = self.pytest(name, f"tests/{name}", variables=variables)
+        outcome.missing += missing
+        return outcome
+
+    def guest(self) -> Outcome:
+        """Run a tier in the guest, which has systemd and cgroup v2."""
+        if os.getuid() != 0:
+            raise Unavailable("only root can make and start the guest")
+        arguments = shlex.join(["tests/vm", *self.arguments])
+        variables = "WORKSHOP_REQUIRE_ALL=1" if REQUIRE_ALL else ""
+        results = self.folder / "guest"
+        command = [
+            str(MACHINE / "guest" / "run"),
+            f"--results={results}",
+            IN_GUEST.format(arguments=arguments, variables=variables),
+        ]
+        status, closing = echo(command, self.env)
+        for file in results.glob("data.*"):
+            file.rename(self.folder / file.name)
+        return outcome_of("vm", status, closing, results / "report.xml")
+
+    def pytest(
+        self,
+        name: str,
+        tests: str,
+        *,
+        prefix: Path = Path(sys.prefix),
+        variables: Mapping[str, str] | None = None,
+    ) -> Outcome:
+        report = self.folder / f"{name}.xml"
+        python = prefix / "bin" / "python"
+        command = f"{python} -m coverage run -m pytest {tests} --junitxml={report}".split()
+        status, closing = echo([*command, *self.arguments], {**self.env, **(variables or {})})
+        return outcome_of(name, status, closing, report)
+
+    def combine(self) -> None:
+        """Print one table of the lines that any process of any tier has run."""
+        files = sorted(self.folder.glob("data.*"))
+        if not files:
+            return
+        coverage = [sys.executable, "-m", "coverage"]
+        subprocess.run([*coverage, "combine", "-q", *files], cwd=ROOT, check=False)
+        print("\n##### coverage", flush=True)
+        subprocess.run([*coverage, "report", "--skip-empty"], cwd=ROOT, check=False)
+
+
+def script_output(name: str, env: Mapping[str, str]) -> str:
+    """Run one of the scripts that prepare the machine; return its last line."""
+    done = subprocess.run(
+        [MACHINE / name],
+        env={"PYTHON": sys.executable, "EXTRA_CA": os.environ.get("PIP_CERT", ""), **env},
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        check=False,
+    )
+    sys.stderr.write(done.stderr)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"{name} failed"]
+        raise Unavailable(lines[-1])
+    return done.stdout.strip()
+
+
+def echo(command: list[str], env: Mapping[str, str]) -> tuple[int, str]:
+    """Run `command`, showing what it prints; return its status and pytest's closing line."""
+    closing = ""
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if CLOSING.fullmatch(line.strip()):
+                closing = line.strip(" =\n")
+    return process.returncode, closing
+
+
+def outcome_of(tier: str, status: int, closing: str, report: Path) -> Outcome:
+    """Read pytest's report. status: 5 where no test was found."""
+    counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for case in ET.parse(report).getroot().iter("testcase") if report.exists() else ():
+        kinds = {child.tag: child.get("message", "") for child in case}
+        kind = next((k for k in ("error", "failure", "skipped") if k in kinds), "passed")
+        counts[kind] += 1
+        if kind == "skipped":
+            reasons[kinds["skipped"] or "no reason given"] += 1
+    missing = [f"{number} tests: {reason}" for reason, number in sorted(reasons.items())]
+    passed = status == 0 and not (REQUIRE_ALL and missing)
+    return Outcome(tier, passed, closing or f"ended with status {status}", counts, missing)
+
+
+def report(outcomes: list[Outcome], seconds: float) -> int:
+    """Print the summary; its last line is of the form in which pytest closes."""
+    missing = [(o.tier, reason) for o in outcomes for reason in o.missing]
+    print("\n##### what could not run here" if missing else "\nEverything could run here.")
+    for tier, reason in missing:
+        print(f"{tier:10}{reason}")
+    print("\n##### tiers")
+    for outcome in outcomes:
+        print(f"{outcome.tier:10}{'ok    ' if outcome.passed else 'FAILED'}  {outcome.closing}")
+    total = sum((outcome.counts for outcome in outcomes), Counter())
+    words = {"failure": "failed", "passed": "passed", "skipped": "skipped", "error": "errors"}
+    numbers = [f"{total[kind]} {word}" for kind, word in words.items() if total[kind]]
+    broken = [outcome.tier for outcome in outcomes if not outcome.passed]
+    if broken:
+        numbers.append("not ok: " + " ".join(broken))
+    print(f"===== {', '.join(numbers) or 'no tests ran'} in {seconds:.2f}s =====", flush=True)
+    return 1 if broken else 0
+
+
+def main(words: list[str]) -> int:
+    split = words.index("--") if "--" in words else len(words)
+    started = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="workshop-tests-"))
+    folder.chmod(0o1777)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    run = Run(folder, words[split + 1 :])
+    try:
+        outcomes = [run.tier(name) for name in words[:split]]
+        run.combine()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return report(outcomes, time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
