@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from abc import ABCMeta, abstractmethod
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, TypedDict
+from pathlib import Path
+from typing import ClassVar, Literal, TypeAlias, TypedDict
 
-from traitlets import Bool, Unicode
+from traitlets import Bool, MetaHasTraits, Unicode, default
 from traitlets.config import LoggingConfigurable
 
-from workshop_hub.errors import ServerExited, StartTimeout
+from workshop_hub.errors import AccountRefused, ServerExited, StartTimeout
 from workshop_hub.policy.limits import Limits
+from workshop_hub.system import accounts
 from workshop_hub.system.accounts import Account
 
 JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
@@ -186,7 +188,11 @@ class Finding:
     remedy: str = ""
 
 
-class Backend(LoggingConfigurable, ABC):
+class _AbstractTraits(MetaHasTraits, ABCMeta):
+    """Traits and abstract methods in one class."""
+
+
+class Backend(LoggingConfigurable, metaclass=_AbstractTraits):
     """Starts servers, finds them again, and ends them.
 
     There is one backend object per kind and hub. Its methods never block the event loop, never
@@ -197,6 +203,9 @@ class Backend(LoggingConfigurable, ABC):
     name: str
     """As in `c.WorkshopSpawner.backend`."""
 
+    is_on_this_machine: ClassVar[bool] = True
+    """Whether servers see the machine's own files: PATH and its like then mean the same to them."""
+
     hub_id = Unicode(help="Id of this hub; given by the spawner.")
 
     log_dir = Unicode(
@@ -204,6 +213,19 @@ class Backend(LoggingConfigurable, ABC):
     )
 
     internal_ssl = Bool(False, help="Whether servers speak TLS to the proxy; given by the spawner.")
+
+    async def account(self, user: str) -> Account:
+        """Return the account that the server of `user` runs as.
+
+        Raises AccountRefused where there is none, or where it is root.
+        """
+        account = await accounts.lookup(user)
+        if account.uid == 0:
+            raise AccountRefused(
+                f'"{user}" has uid 0; no server is ever run as root.',
+                remedy="Log in with an account of your own.",
+            )
+        return account
 
     @abstractmethod
     async def prepare(self, spec: LaunchSpec) -> Address:
@@ -213,7 +235,7 @@ class Backend(LoggingConfigurable, ABC):
         """
 
     @abstractmethod
-    def start(self, spec: LaunchSpec, address: Address) -> AsyncIterator[Progress | Listening]:
+    def start(self, spec: LaunchSpec, address: Address) -> AsyncGenerator[Progress | Listening, None]:
         """Start the server; the last item is Listening.
 
         Leaves nothing behind where it fails or is cancelled. Raises WorkshopError: ServerExited
