@@ -1,4 +1,4 @@
-"""Look accounts up in the system's databases, off the event loop."""
+"""Look accounts up in the system's databases, and say which of them belong to people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import grp
 import os
 import pwd
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterable, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,15 @@ T = TypeVar("T")
 
 DEFAULT_UID_MIN = 1000
 """What login.defs(5) means by UID_MIN where the file does not set it."""
+
+NAME_MAX = 255
+"""Characters of an account's name at most (LOGIN_NAME_MAX of limits.h, without the NUL)."""
+
+NOLOGIN_SHELLS = frozenset({"nologin", "false", "true", "sync", "halt", "shutdown"})
+"""Programs in the place of a shell that are none; some systems list them in /etc/shells."""
+
+_NOBODY_UIDS = frozenset({65534, 65535, 2**32 - 2, 2**32 - 1})
+_NOBODY_NAMES = frozenset({"nobody", "nfsnobody"})
 
 _POOL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="accounts")
 
@@ -95,3 +105,111 @@ def uid_min(login_defs: Path = Path("/etc/login.defs")) -> int:
         if len(words) >= 2 and words[0] == "UID_MIN" and words[1].isdecimal():
             return int(words[1])
     return DEFAULT_UID_MIN
+
+
+def find_or_none(name: str) -> Account | None:
+    """Like `find`, with None where there is no such account. May block."""
+    try:
+        return find(name)
+    except AccountRefused:
+        return None
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Which of the groups that were asked for an account belongs to.
+
+    missing: those of them that the machine does not have.
+    """
+
+    groups: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
+
+
+def membership(account: Account | None, names: Iterable[str]) -> Membership:
+    """Look the groups called `names` up; primary and supplementary ones count. May block.
+
+    An account that does not exist (None) belongs to none.
+    """
+    member, missing = set(), set()
+    for name in names:
+        try:
+            gid = grp.getgrnam(name).gr_gid
+        except (KeyError, ValueError):  # ValueError: a NUL in the name
+            missing.add(name)
+        else:
+            if account is not None and gid in account.groups:
+                member.add(name)
+    return Membership(frozenset(member), frozenset(missing))
+
+
+def unsafe_name(name: str) -> str:
+    """Say why no account may ever be called so, whatever the site's own pattern; or "".
+
+    These names mean something else to the programs that they are passed to: an option, a uid
+    (`chown 1000`, `sudo -u '#1000'`), a path, a field of passwd(5).
+    """
+    if not name:
+        return "it is empty"
+    if len(name) > NAME_MAX:
+        return f"it has {len(name)} characters; at most {NAME_MAX} are possible"
+    if name[0] in "-#+~%":
+        return f"it begins with {name[0]!r}"
+    if any(letter in "/:,\n" for letter in name) or name in (".", ".."):
+        return "it has a character that names a path or ends a field"
+    if name.isdecimal():
+        return "it is a number, which programs take for a uid"
+    if name != name.strip():
+        return "it begins or ends with a space"
+    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in name):
+        return "it has a character that cannot be seen"
+    return ""
+
+
+def login_shells(
+    files: Iterable[Path] = (Path("/etc/shells"), Path("/usr/etc/shells")),
+) -> frozenset[str]:
+    """Return the shells of people as shells(5) lists them; what getusershell(3) says without it."""
+    for file in files:
+        try:
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        return frozenset(line.strip() for line in lines if line.startswith("/"))
+    return frozenset({"/bin/sh", "/bin/csh"})
+
+
+def not_a_person(account: Account, *, min_uid: int, shells: Set[str] | None) -> str:
+    """Say why the account belongs to no person who may log in; "" where it does.
+
+    min_uid: the first uid of people. shells: those of people; None to accept any.
+    """
+    if account.uid == 0:
+        return "it is root's (uid 0)"
+    if account.uid in _NOBODY_UIDS or account.name in _NOBODY_NAMES:
+        return "it is the account of nobody"
+    if account.uid < min_uid:
+        return f"its uid {account.uid} is below min_uid ({min_uid}): a system account"
+    if shells is None:
+        return ""
+    shell = account.shell or "/bin/sh"  # passwd(5): an empty field means this
+    if Path(shell).name in NOLOGIN_SHELLS:
+        return f"its shell {shell} lets nobody log in"
+    if shell not in shells:
+        return f"its shell {shell} is not in /etc/shells"
+    return ""
+
+
+def has_empty_password(name: str, shadow: Path = Path("/etc/shadow")) -> bool:
+    """Say whether any password opens the account, as far as this process may read. May block.
+
+    An empty field in passwd(5) or shadow(5) together with pam_unix's `nullok`, which Debian's
+    `login` has, lets in whatever is typed.
+    """
+    try:
+        if pwd.getpwnam(name).pw_passwd == "":
+            return True
+        lines = shadow.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except (KeyError, OSError):
+        return False
+    return any(line.split(":")[:2] == [name, ""] for line in lines)
