@@ -1,0 +1,91 @@
+"""The few lines of shell that run in the container, as the user, before the server.
+
+They write the certificates, make the notebook directory, and look whether it truly lies inside
+the allowed roots: only in the container and as the user do links lead where the server will go.
+"""
+
+from __future__ import annotations
+
+from workshop_hub.backends.base import LaunchSpec
+
+REFUSED = 97
+"""Exit code with which the prelude refuses to start the server; its last line says why."""
+
+MARK = "workshop-hub: "
+"""How that line begins."""
+
+CERTIFICATE_DIR = "/run/workshop-hub"
+"""A tmpfs of the user's own, so that the key is never on a disk, and a read-only root is no bar."""
+
+NAMES = ("key.pem", "cert.pem", "ca.pem")
+_VARIABLES = ("WORKSHOP_HUB_KEY", "WORKSHOP_HUB_CERT", "WORKSHOP_HUB_CA")
+
+# $1 notebook directory or empty, $2 "create" or empty, $3 number of roots, roots, command
+SCRIPT = f"""
+refuse() {{ echo "{MARK}$1" >&2; exit {REFUSED}; }}
+if [ -n "${{{_VARIABLES[0]}:-}}" ]; then
+    mask=$(umask)
+    umask 0377
+    printf %s "${_VARIABLES[0]}" >{CERTIFICATE_DIR}/{NAMES[0]} &&
+    printf %s "${_VARIABLES[1]}" >{CERTIFICATE_DIR}/{NAMES[1]} &&
+    printf %s "${_VARIABLES[2]}" >{CERTIFICATE_DIR}/{NAMES[2]} ||
+        refuse "The certificates of internal_ssl could not be written to {CERTIFICATE_DIR}."
+    umask "$mask"
+    unset {" ".join(_VARIABLES)}
+fi
+dir=$1 create=$2 roots=$3
+shift 3
+if [ -n "$dir" ]; then
+    if [ ! -d "$dir" ] && [ -n "$create" ]; then
+        error=$(mkdir -p -- "$dir" 2>&1) ||
+            refuse "The notebook directory $dir could not be made: ${{error##*: }}."
+    fi
+    [ -d "$dir" ] || refuse "The notebook directory $dir does not exist in the container."
+    cd -- "$dir" 2>/dev/null || refuse "The notebook directory $dir may not be entered."
+    real=$(pwd -P)
+    inside=
+    while [ "$roots" -gt 0 ]; do
+        if root=$(cd -- "$1" 2>/dev/null && pwd -P); then
+            [ "$root" != / ] || root=
+            case $real/ in "$root"/*) inside=1 ;; esac
+        fi
+        roots=$((roots - 1))
+        shift
+    done
+    [ -n "$inside" ] ||
+        refuse "The notebook directory $dir leads to $real, outside of the allowed folders."
+else
+    shift "$roots"
+fi
+exec "$@"
+"""
+
+
+def command(spec: LaunchSpec) -> tuple[str, ...]:
+    """Return the container's command: the server's own, with the prelude only where it is needed.
+
+    So an image without a shell can run a server that has neither directory nor certificates.
+    """
+    if not spec.notebook_dir and spec.certificates is None:
+        return spec.cmd
+    roots = spec.allowed_roots if spec.notebook_dir else ()
+    create = "create" if spec.create_notebook_dir else ""
+    numbers = (spec.notebook_dir, create, str(len(roots)))
+    return ("/bin/sh", "-c", SCRIPT, "workshop-hub", *numbers, *roots, *spec.cmd)
+
+
+def environment(spec: LaunchSpec) -> dict[str, str]:
+    """Return what the prelude reads, and removes before the server starts."""
+    certificates = spec.certificates
+    if certificates is None:
+        return {}
+    texts = (certificates.key, certificates.certificate, certificates.authority)
+    return dict(zip(_VARIABLES, texts, strict=True))
+
+
+def refusal(exit_code: int | None, log: str) -> str:
+    """Return why the prelude refused to start the server; empty where it did not."""
+    if exit_code != REFUSED:
+        return ""
+    lines = [line for line in log.splitlines() if line.startswith(MARK)]
+    return lines[-1].removeprefix(MARK) if lines else ""
