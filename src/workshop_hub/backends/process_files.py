@@ -1,0 +1,192 @@
+"""What the process backend keeps of a server: its log, its report and what finds it again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from workshop_hub.backends.base import Handle, Owner
+from workshop_hub.backends.process_names import key_of
+from workshop_hub.launch.message import Report, read_report
+
+MAX_STATUS = 65536
+TAIL = 4000
+"""Bytes of a log that are shown with an error."""
+
+LOOK_EVERY = 5.0
+"""Seconds between two looks at the sizes of the logs."""
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Open files for a launcher: its report, and the server's log."""
+
+    status: int
+    log: int
+
+
+@dataclass(frozen=True)
+class ServerFiles:
+    """The files of the server `key` in the hub's folder of logs.
+
+    KEY.log: what the server prints, and sudo before it; KEY.log.old: that of its last life.
+    KEY.status: the report. KEY.json: whose server it is, and its handle.
+    All belong to the hub; the server has the first two open, and cannot open them again.
+    """
+
+    folder: Path
+    key: str
+
+    @property
+    def log(self) -> Path:
+        """What the server prints."""
+        return self.folder / f"{self.key}.log"
+
+    @property
+    def status(self) -> Path:
+        """What the launcher and the supervisor report."""
+        return self.folder / f"{self.key}.status"
+
+    @property
+    def record(self) -> Path:
+        """Whose server it is, and its handle."""
+        return self.folder / f"{self.key}.json"
+
+    @contextmanager
+    def fresh(self) -> Iterator[Streams]:
+        """Open a new log and a new report; keep the log of the last life."""
+        make_private(self.folder)
+        with suppress(FileNotFoundError):
+            self.log.replace(self.folder / f"{self.key}.log.old")
+        self.status.unlink(missing_ok=True)
+        log = os.open(self.log, _NEW, 0o600)
+        try:
+            status = os.open(self.status, _NEW, 0o600)
+        except BaseException:
+            os.close(log)
+            raise
+        try:
+            yield Streams(status, log)
+        finally:
+            os.close(status)
+            os.close(log)
+
+    def report(self) -> Report:
+        """Return what is reported; whoever runs as the user may have written to it."""
+        return read_report(_ends(self.status, MAX_STATUS // 2))
+
+    def note(self, line: str) -> None:
+        """Add a line to the report, where there is one."""
+        with (
+            suppress(FileNotFoundError),
+            os.fdopen(os.open(self.status, os.O_WRONLY | os.O_APPEND), "w") as file,
+        ):
+            file.write(line + "\n")
+
+    def save(self, owner: Owner, handle: Handle) -> None:
+        """Write down whose server it is, for a hub that knows nothing. Whole or not at all."""
+        make_private(self.folder)
+        draft = self.record.with_suffix(".new")
+        with open(draft, "w", opener=_private, encoding="utf-8") as file:
+            json.dump({"user": owner.user, "server": owner.server, "handle": handle}, file)
+        draft.replace(self.record)
+
+    def forget(self) -> None:
+        """Remove what says that there is a server; its log and its report stay."""
+        self.record.unlink(missing_ok=True)
+
+    def log_tail(self) -> str:
+        """Return the last lines of the log, without what would garble a page or a terminal."""
+        text = _end(self.log, TAIL).decode(errors="replace")
+        return "".join(char for char in text if char.isprintable() or char in "\n\t").strip("\n")
+
+    def trim(self, max_bytes: int) -> None:
+        """Cut the log to its last half where it has outgrown `max_bytes`, the report likewise.
+
+        The server goes on writing to the same file; it was opened for appending, so that nothing
+        but the moment between reading and cutting can be lost.
+        """
+        for file, limit in ((self.log, max_bytes), (self.status, MAX_STATUS)):
+            with suppress(FileNotFoundError):
+                if file.stat().st_size > limit:
+                    kept = _end(file, limit // 2)
+                    with file.open("ab") as cut:
+                        cut.truncate(0)
+                        cut.write(kept)
+
+
+def records(folder: Path, hub: str, key: str = "*") -> Iterator[tuple[Owner, Handle]]:
+    """Return every server that is written down in the folder for this hub, or the one of a key."""
+    for path in sorted(folder.glob(f"{key}.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            owner = Owner(hub, str(record["user"]), str(record["server"]))
+            handle = record["handle"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if isinstance(handle, dict) and f"{key_of(owner)}.json" == path.name:
+            yield owner, handle
+
+
+class LogWatch:
+    """Keeps the logs of running servers bounded: one task for all, while there are any."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._files: dict[str, ServerFiles] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, files: ServerFiles) -> None:
+        """Look after the log of a server."""
+        self._files[files.key] = files
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._look_after())
+
+    def remove(self, files: ServerFiles) -> None:
+        """Look after the log of a server no longer."""
+        self._files.pop(files.key, None)
+
+    async def _look_after(self) -> None:
+        while self._files:
+            for files in list(self._files.values()):
+                files.trim(self._max_bytes)
+            await asyncio.sleep(LOOK_EVERY)
+
+
+def make_private(folder: Path) -> None:
+    """Make the hub's folder of logs: servers print secrets."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def _end(file: Path, size: int) -> bytes:
+    """Return the last `size` bytes, from the beginning of a line; empty where there is no file."""
+    try:
+        with file.open("rb") as opened:
+            length = opened.seek(0, os.SEEK_END)
+            opened.seek(max(length - size, 0))
+            data = opened.read(size)
+    except FileNotFoundError:
+        return b""
+    return data if length <= size else data.partition(b"\n")[2] or data
+
+
+def _ends(file: Path, size: int) -> str:
+    """Return the first and the last `size` bytes as text."""
+    try:
+        with file.open("rb") as opened:
+            first = opened.read(size)
+    except FileNotFoundError:
+        return ""
+    rest = _end(file, size) if len(first) == size else b""
+    return (first + b"\n" + rest).decode(errors="replace")

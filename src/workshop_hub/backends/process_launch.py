@@ -1,0 +1,245 @@
+"""One start of the process backend: the order, and what the launcher's report means."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Protocol
+
+from workshop_hub.backends.base import (
+    Address,
+    CertificatePaths,
+    Certificates,
+    LaunchSpec,
+    Owner,
+    ServerStatus,
+    early_exit,
+)
+from workshop_hub.backends.process_files import ServerFiles
+from workshop_hub.backends.process_names import key_of
+from workshop_hub.backends.process_server import Server
+from workshop_hub.errors import (
+    AccountRefused,
+    ConfigError,
+    DirectoryRefused,
+    LauncherRefused,
+    LimitsNotEnforceable,
+    PortTaken,
+    ServerExited,
+    WorkshopError,
+)
+from workshop_hub.launch.message import Order, Refusal, Target
+from workshop_hub.launch.running import JOIN_FAILED
+from workshop_hub.launch.sudo import hub_user
+from workshop_hub.system import ports, processes
+from workshop_hub.system.delegation import Tree
+
+LAUNCH_TIMEOUT = 30.0
+"""Seconds for sudo and the launcher, which take 0.02 where no directory service is slow."""
+
+CERTIFICATES = ".workshop-hub"
+"""Folder below the home that holds a folder of certificates for each server."""
+
+_FILES: CertificatePaths = {
+    "keyfile": "server.key",
+    "certfile": "server.crt",
+    "cafile": "ca.crt",
+}
+
+_ERRORS: dict[str, type[WorkshopError]] = {
+    "account": AccountRefused,
+    "home": AccountRefused,
+    "directory": DirectoryRefused,
+    "command": ConfigError,
+}
+
+
+class Launcher(Protocol):
+    """Makes a server out of an order, as another account; see `launch.sudo`."""
+
+    async def start(
+        self,
+        order: Order,
+        account: str,
+        *,
+        group: Path | None,
+        status: int,
+        log: int,
+        timeout: float,
+    ) -> int:
+        """Start the server, which reports to `status`; return the launcher's exit code."""
+
+    async def signal(
+        self, target: Target, account: str | None, signals: Iterable[int], *, tree: bool
+    ) -> None:
+        """Signal the server's session, or all of it."""
+
+    def explain(self, code: int, words: str, account: str) -> WorkshopError:
+        """Say why the launcher ended with `code` and `words` instead of a report."""
+
+
+def order_for(spec: LaunchSpec, cgroup_name: str) -> Order:
+    """Return what the launcher is told. cgroup_name: as /proc/PID/cgroup has it; empty for any."""
+    return Order(
+        key=key_of(spec.owner),
+        uid=spec.account.uid,
+        cmd=spec.cmd,
+        env=spec.env,
+        cgroup=cgroup_name,
+        notebook_dir=spec.notebook_dir,
+        create_notebook_dir=spec.create_notebook_dir,
+        allowed_roots=spec.allowed_roots,
+        certificates=certificate_folder(spec.owner) if spec.certificates else "",
+        files=_texts(spec.certificates) if spec.certificates else {},
+    )
+
+
+def certificate_folder(owner: Owner) -> str:
+    """Return the folder of the server's certificates, below the home."""
+    return f"{CERTIFICATES}/{key_of(owner)}"
+
+
+def certificate_paths(spec: LaunchSpec) -> CertificatePaths | None:
+    """Return where the server will find its certificates; None without any."""
+    if spec.certificates is None:
+        return None
+    folder = f"{spec.account.home}/{certificate_folder(spec.owner)}"
+    return {
+        "keyfile": f"{folder}/{_FILES['keyfile']}",
+        "certfile": f"{folder}/{_FILES['certfile']}",
+        "cafile": f"{folder}/{_FILES['cafile']}",
+    }
+
+
+def _texts(certificates: Certificates) -> dict[str, str]:
+    return {
+        _FILES["keyfile"]: certificates.key,
+        _FILES["certfile"]: certificates.certificate,
+        _FILES["cafile"]: certificates.authority,
+    }
+
+
+def error_for(refusal: Refusal) -> WorkshopError:
+    """Return the error that the launcher's refusal means."""
+    if refusal.kind == "cgroup":
+        return LimitsNotEnforceable(
+            f"{refusal.message} pam_systemd in sudo's PAM stack has moved it, out of its limits.",
+            remedy=f"Add to /etc/sudoers.d/workshop-hub: Defaults:{hub_user()} !pam_session",
+        )
+    return _ERRORS.get(refusal.kind, LauncherRefused)(
+        refusal.message, remedy=refusal.remedy.replace("HUB_USER", hub_user())
+    )
+
+
+class Start:
+    """One start, from its record to its listening. server: what is known of it so far."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        spec: LaunchSpec,
+        address: Address,
+        files: ServerFiles,
+        tree: Tree | None,
+    ) -> None:
+        self.files = files
+        self._launcher = launcher
+        self._spec = spec
+        self._address = address
+        self._tree = tree
+        self.server = Server(
+            key=files.key,
+            account=spec.account.name,
+            uid=spec.account.uid,
+            ip=address.ip,
+            port=address.port,
+            boot_id=processes.boot_id(),
+            cgroup=str(tree.users / files.key) if tree else "",
+        )
+
+    def write_down(self) -> Server:
+        """Record the server, so that it is found again even if the hub is killed now."""
+        self.files.save(self._spec.owner, self.server.handle)
+        return self.server
+
+    async def launch(self) -> Server:
+        """Run the launcher; return the server with its process. Raises WorkshopError."""
+        group = self.server.group
+        name = self._tree.mount.name_of(group) if self._tree and group else ""
+        with self.files.fresh() as streams:
+            code = await self._launcher.start(
+                order_for(self._spec, name),
+                self.server.account,
+                group=group,
+                status=streams.status,
+                log=streams.log,
+                timeout=LAUNCH_TIMEOUT,
+            )
+        report = self.files.report()
+        if report.refusal is not None:
+            raise error_for(report.refusal)
+        if code or report.pid is None:
+            raise self._no_report(code)
+        self.server = self.server.with_report(report)
+        return self.write_down()
+
+    def _no_report(self, code: int) -> WorkshopError:
+        """Explain a launcher that ended without a word of its own."""
+        if oom_kills := self.server.oom_kills():
+            return early_exit(ServerStatus(running=False, exit_code=code, oom_kills=oom_kills))
+        if self.server.group and code == JOIN_FAILED:
+            return LimitsNotEnforceable(
+                f"The launcher could not enter the cgroup {self.server.group}.",
+                remedy="Run `workshop-hub doctor` as the hub's account; it tells why.",
+            )
+        return self._launcher.explain(code, self.files.log_tail(), self.server.account)
+
+    async def check_listener(self, *, timeout: float) -> None:
+        """Return when it is seen that what listens at the address is the user's.
+
+        Raises PortTaken where it is somebody else's: who listens on the port of another's server
+        would be given her requests, with all that authorises them. timeout: seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            uids = ports.listener_uids(self._address.ip, self._address.port)
+            if uids == {self.server.uid}:
+                return
+            if uids or time.monotonic() > deadline:
+                raise self._port_taken()
+            await asyncio.sleep(0.02)
+
+    def explain_exit(self, error: ServerExited) -> ServerExited:
+        """Return PortTaken where the server ended because its port was taken."""
+        if isinstance(error, PortTaken) or ports.is_free(self._address.ip, self._address.port):
+            return error
+        return self._port_taken(error)
+
+    def _port_taken(self, error: ServerExited | None = None) -> PortTaken:
+        return PortTaken(
+            f"Another program has taken the port {self._address.port} that was meant for the "
+            "server.",
+            exit_code=error.exit_code if error else None,
+            remedy="Try again: another port will be used.",
+            log=error.log if error else "",
+        )
+
+
+async def numeric_address(ip: str) -> str:
+    """Return the IP address for `ip`, which may be a host's name; ConfigError for no such host."""
+    try:
+        return str(ip_address(ip))
+    except ValueError:
+        pass
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(ip, None, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise ConfigError(
+            f'ip is "{ip}", which is no address of this machine: {exc.strerror}.',
+            remedy='Use "127.0.0.1".',
+        ) from exc
+    return str(found[0][4][0])

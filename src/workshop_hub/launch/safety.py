@@ -1,0 +1,62 @@
+"""Whether the files of the launcher are safe to run as every user."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def launcher_files(command: Iterable[str]) -> list[Path]:
+    """Return the files that a launcher command consists of, its standard library included."""
+    named = [Path(word) for word in command if word.startswith("/") and Path(word).is_file()]
+    return [*named, *(file for file in [Path(os.__file__)] if named)]
+
+
+def trouble(file: Path, hub_uid: int) -> str:
+    """Say in a sentence why the file cannot be run by every user, or safely; empty if it can.
+
+    Whoever may replace the file, or a folder on the way to it, may run what he likes as any user
+    of the hub. The links on the way are looked at as well as where they lead.
+    """
+    for path in _way_to(file):
+        try:
+            status = path.lstat()
+        except OSError as exc:
+            return f"{path} cannot be looked at: {exc.strerror}."
+        if status.st_uid not in (0, hub_uid):
+            return f"{path} belongs to uid {status.st_uid}, who could replace the launcher."
+        if not path.is_symlink() and (reason := _mode_trouble(status)):
+            return f"{path} {reason}."
+    return ""
+
+
+def _way_to(file: Path) -> list[Path]:
+    """Return every folder and link that is passed on the way to the file, and the file."""
+    seen: list[Path] = []
+    waiting = [Path(os.path.abspath(file))]  # noqa: PTH100 - resolve() would hide the links
+    while waiting:
+        path = waiting.pop()
+        for part in [*reversed(path.parents), path]:
+            if part in seen:
+                continue
+            seen.append(part)
+            if part.is_symlink():
+                target = os.path.join(part.parent, os.readlink(part))  # noqa: PTH115, PTH118
+                waiting.append(Path(os.path.normpath(target)))
+    return [path for path in seen if path.exists()]
+
+
+def _mode_trouble(status: os.stat_result) -> str:
+    mode = status.st_mode
+    folder = stat.S_ISDIR(mode)
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return "may be written by everybody"
+    if mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid()):
+        return f"may be written by the group {status.st_gid}"
+    if folder and not mode & stat.S_IXOTH:
+        return "may not be entered by every user"
+    if not folder and not mode & stat.S_IROTH:
+        return "may not be read by every user"
+    return ""

@@ -1,0 +1,151 @@
+"""Real accounts, real sudo, and a backend to try with them; for this tier and the contract."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from workshop_hub.backends.base import (
+    Address,
+    Backend,
+    LaunchSpec,
+    Listening,
+    Owner,
+    Progress,
+)
+from workshop_hub.backends.process import ProcessBackend
+from workshop_hub.policy.limits import Limits
+from workshop_hub.system import accounts, cgroup, delegation
+from workshop_hub.system.accounts import Account
+
+PREFIX = "wsh-test-"
+TINY = Path(__file__).parents[1] / "tiny_server.py"
+
+
+@contextlib.contextmanager
+def made_account(label: str, home: Path | None = None) -> Iterator[Account]:
+    """Make a system account for a test, and remove it with all its processes."""
+    name = f"{PREFIX}{label}-{uuid.uuid4().hex[:6]}"
+    place = ["--home-dir", str(home)] if home else []
+    subprocess.run(["useradd", "--create-home", *place, "--shell", "/bin/sh", name], check=True)
+    account = accounts.find(name)
+    try:
+        yield account
+    finally:
+        kill_all_of(account.uid)
+        with contextlib.suppress(KeyError):
+            pwd.getpwnam(name)
+            subprocess.run(["userdel", "--force", name], check=True, capture_output=True)
+        shutil.rmtree(account.home, ignore_errors=True)
+
+
+def kill_all_of(uid: int) -> None:
+    for pid in processes_of(uid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 9)
+
+
+def processes_of(uid: int) -> list[int]:
+    """Return the living processes of an account, as /proc has them."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and entry.stat().st_uid == uid:
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if state not in "ZX":
+                    found.append(int(entry.name))
+    return found
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+@dataclass
+class ProcessHarness:
+    """What a test of the Backend interface needs, for the process backend.
+
+    with_cgroup: False to make the backend find no cgroup that it may use.
+    """
+
+    folder: Path
+    account: Account
+    hub_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    with_cgroup: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        mount = cgroup.find_mount()
+        self.group = mount.path / f"{PREFIX}{self.hub_id}" if mount and self.with_cgroup else None
+
+    def backend(self, **options: Any) -> ProcessBackend:
+        """Make a new backend object of the same hub, as after a restart."""
+        parent = self.group.name if self.group else "no-such-group/holder"
+        defaults = {
+            "hub_id": self.hub_id,
+            "log_dir": str(self.folder / "logs"),
+            "cgroup_parent": parent,
+            "term_timeout": 3.0,
+        }
+        return ProcessBackend(**{**defaults, **self.options, **options})
+
+    def spec(
+        self, *tiny: str, server: str = "", cmd: tuple[str, ...] = (), **changes: Any
+    ) -> LaunchSpec:
+        """Describe a server that runs tests/tiny_server.py with the options `tiny`, or `cmd`."""
+        spec = LaunchSpec(
+            owner=Owner(self.hub_id, self.account.name, server),
+            account=self.account,
+            limits=Limits(),
+            limits_policy="enforce",
+            cmd=cmd or (sys.executable, "-I", "-S", str(TINY), *tiny),
+            notebook_dir="",
+            create_notebook_dir=False,
+            allowed_roots=(self.account.home,),
+            start_timeout=20.0,
+        )
+        return replace(spec, **changes)
+
+    def close(self) -> None:
+        """Remove the cgroups of this hub; a test that leaves processes there has failed."""
+        if self.group is None or not self.group.exists():
+            return
+        users = self.group / delegation.USERS
+        left = {name: cgroup.pids(users / name) for name in cgroup.names(users)}
+        for group in [*(users / name for name in left), users]:
+            with contextlib.suppress(OSError):
+                cgroup.write(group / "cgroup.kill", "1")
+        for _ in range(500):
+            if cgroup.remove(self.group):
+                break
+        assert not any(left.values()), f"processes left: {left}"
+
+
+def with_url(spec: LaunchSpec, address: Address) -> LaunchSpec:
+    """Add to the environment what the spawner does."""
+    url = f"http://{address.ip}:{address.port}/"
+    return replace(spec, env={"JUPYTERHUB_SERVICE_URL": url, **spec.env})
+
+
+async def started(
+    backend: Backend, spec: LaunchSpec, address: Address | None = None
+) -> Listening:
+    """Start a server as the spawner does, and return where it listens."""
+    address = address or await backend.prepare(spec)
+    last: Progress | Listening | None = None
+    async for last in backend.start(with_url(spec, address), address):
+        pass
+    assert isinstance(last, Listening)
+    return last
