@@ -28,7 +28,7 @@ class CallPool:
     return soon after them.
     """
 
-    def __init__(self, name: str, *, threads: int = 16, slow_threads: int = 4) -> None:
+    def __init__(self, name: str, *, threads: int = 24, slow_threads: int = 4) -> None:
         self._fast = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._slow = ThreadPoolExecutor(slow_threads, thread_name_prefix=f"{name}-slow")
         self._lock = threading.Lock()
@@ -42,7 +42,8 @@ class CallPool:
         try:
             answer = await asyncio.wait_for(asyncio.wrap_future(future), timeout)
         except (asyncio.TimeoutError, TimeoutError) as exc:
-            self._suspects.add(about)
+            if not future.cancelled():  # it had a thread: it was not the queue that took so long
+                self._suspects.add(about)
             raise TimeoutError(f"no answer about {about} within {timeout:g} seconds") from exc
         except Exception:
             self._suspects.discard(about)  # a refusal is an answer

@@ -2,13 +2,15 @@
 
 The Docker library blocks and is imported only when first used (0.2 s). Its calls run in threads
 (`CallPool`), with one client per thread, whose timeout is what is left of the call's deadline:
-so a hung call gives its thread back. Pulls have threads of their own.
+so a hung call gives its thread back. Looking, changing, and pulling have threads of their own:
+a class that starts does not delay the polls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +35,11 @@ T = TypeVar("T")
 DEFAULT_URL = "unix:///var/run/docker.sock"
 """Where an engine listens unless it was told otherwise."""
 
+CREATE_TIMEOUT = 60.0
+KILL_TIMEOUT = 20.0
+REMOVE_TIMEOUT = 30.0
+"""Seconds for what takes long on a busy machine; the engine itself waits 10 s for a kill."""
+
 STALL = 300.0
 """Seconds without a word from the registry after which a pull is given up."""
 
@@ -47,11 +54,12 @@ class Engine:
     """
 
     def __init__(
-        self, base_url: str = "", *, call_timeout: float = 10.0, threads: int = 16
+        self, base_url: str = "", *, call_timeout: float = 10.0, threads: int = 24
     ) -> None:
         self.base_url = base_url or os.environ.get("DOCKER_HOST") or DEFAULT_URL
         self.call_timeout = call_timeout
-        self._calls = CallPool("engine", threads=threads)
+        self._looks = CallPool("engine", threads=threads)
+        self._changes = CallPool("engine-change", threads=threads)
         self._pulls = CallPool("engine-pull", threads=4, slow_threads=1)
         self._local = threading.local()
         self._clients: list[APIClient] = []
@@ -64,7 +72,8 @@ class Engine:
 
     def close(self) -> None:
         """Close the connections. Calls that still run fail."""
-        self._calls.close()
+        self._looks.close()
+        self._changes.close()
         self._pulls.close()
         for client in self._clients:
             client.close()
@@ -106,15 +115,15 @@ class Engine:
             return str(reply["Id"]), tuple(reply.get("Warnings") or ())
 
         # The engine may unpack a large image's layers meanwhile.
-        return await self._call(work, name, max(60.0, self.call_timeout))
+        return await self._change(work, name, CREATE_TIMEOUT)
 
     async def start(self, container: str) -> None:
         """Start a created container."""
-        await self._call(lambda client: client.start(container), container, 60.0)
+        await self._change(lambda client: client.start(container), container, CREATE_TIMEOUT)
 
     async def kill(self, container: str, signal: str) -> None:
         """Send a signal to a container's first process. EngineConflict where it does not run."""
-        await self._call(lambda client: client.kill(container, signal), container)
+        await self._change(lambda client: client.kill(container, signal), container, KILL_TIMEOUT)
 
     async def remove(self, container: str) -> None:
         """Remove a container and its anonymous volumes, ending it first where it runs."""
@@ -122,7 +131,7 @@ class Engine:
         def work(client: APIClient) -> None:
             client.remove_container(container, v=True, force=True)
 
-        await self._call(work, container, max(30.0, self.call_timeout))
+        await self._change(work, container, REMOVE_TIMEOUT)
 
     async def logs(self, container: str, lines: int) -> str:
         """Return the last lines of a container's log; empty where it is gone."""
@@ -207,12 +216,20 @@ class Engine:
     async def _call(
         self, work: Callable[[APIClient], T], about: str, timeout: float | None = None
     ) -> T:
+        return await self._with_client(self._looks, work, about, timeout or self.call_timeout)
+
+    async def _change(self, work: Callable[[APIClient], T], about: str, timeout: float) -> T:
+        return await self._with_client(self._changes, work, about, max(timeout, self.call_timeout))
+
+    async def _with_client(
+        self, pool: CallPool, work: Callable[[APIClient], T], about: str, timeout: float
+    ) -> T:
         def with_client(left: float) -> T:
             client = self._client(left)
             client.timeout = left  # type: ignore[assignment]
             return work(client)
 
-        return await self._guarded(self._calls, with_client, about, timeout or self.call_timeout)
+        return await self._guarded(pool, with_client, about, timeout)
 
     async def _guarded(
         self, pool: CallPool, work: Callable[[float], T], about: str, timeout: float
@@ -255,10 +272,21 @@ class Engine:
             self._clients.remove(client)
             client.close()
 
+    def _knock(self, left: float) -> None:
+        """Raise the plain OSError of a socket that nobody serves.
+
+        The library leaves its own attempt's socket open, and hides the error under five others.
+        """
+        if self.base_url.startswith("unix://"):
+            with socket.socket(socket.AF_UNIX) as trial:
+                trial.settimeout(left)
+                trial.connect("/" + self.base_url.removeprefix("unix://").lstrip("/"))
+
     def _connect(self, left: float) -> APIClient:
         import docker
         from docker.utils import kwargs_from_env
 
+        self._knock(left)
         environment = {**os.environ, "DOCKER_HOST": self.base_url}
         options = kwargs_from_env(environment=environment)
         make: Any = docker.APIClient  # its annotations want a whole number of seconds

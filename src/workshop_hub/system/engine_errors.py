@@ -67,7 +67,7 @@ def _explanation(exc: Exception) -> str:
     return str(message).strip()
 
 
-def _unreachable(exc: Exception, base_url: str) -> EngineUnavailable:
+def _unreachable(exc: Exception, base_url: str) -> EngineError:
     number = next((e.errno for e in _chain(exc) if isinstance(e, OSError) and e.errno), None)
     if number in (errno.EACCES, errno.EPERM):
         user = _own_name()
@@ -83,6 +83,8 @@ def _unreachable(exc: Exception, base_url: str) -> EngineUnavailable:
             remedy="Start it (systemctl start docker), or name its socket in "
             "c.DockerBackend.base_url or DOCKER_HOST.",
         )
+    if number is None and not isinstance(exc, OSError):
+        return EngineError(f"The container engine at {base_url} gave no usable answer: {exc}")
     return EngineUnavailable(
         f"The container engine at {base_url} cannot be reached: {exc}",
         remedy="Check c.DockerBackend.base_url or DOCKER_HOST, and that the engine runs.",
