@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from hubs import Hub
 from support import require
 
@@ -32,6 +33,8 @@ mount --bind "$1/log" /var/log
 mount --bind "$1/mail" /var/mail
 printf 'auth required pam_unix.so nullok nodelay\\naccount required pam_unix.so\\n' \
     >/etc/pam.d/workshop-test
+printf 'auth required pam_permit.so\\naccount required pam_permit.so\\n' \
+    >/etc/pam.d/workshop-anyone
 echo ready
 exec cat
 """

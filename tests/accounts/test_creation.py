@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import pytest
 from accounts.conftest import PASSWORD, Hubs, Machine
-from hubs import Answer, Browser, Hub
+
+from hubs import Answer, Browser, Hub, words
 from support import eventually_sync
 
 DEFAULTS = """
@@ -130,6 +131,34 @@ def test_hostile_names_make_nothing(hub: Hub, machine: Machine, name: str) -> No
 @pytest.mark.parametrize("names", [[None], [1], [["wsacct-x"]]])
 def test_names_that_are_no_texts(hub: Hub, names: list[object]) -> None:
     assert hub.api("POST", "/users", {"usernames": names}).status == 400
+
+
+ANYONE = """
+c.PAMAuthenticator.service = "workshop-anyone"
+c.Authenticator.allow_all = True
+c.PAMAuthenticator.admin_groups = {"wsacct-wheel"}
+"""
+
+
+def test_whom_only_pam_knows_gets_an_account_at_the_first_login(
+    hubs: Hubs, machine: Machine
+) -> None:
+    eager = hubs.start(ANYONE + SCRIPTED, files={"add_user.sh": SCRIPT})
+    assert Browser(eager.root).login("wsacct-walkin", PASSWORD).status == 200
+    assert_made(machine, "wsacct-walkin")
+    for _ in range(2):
+        answer = Browser(eager.root).login("wsacct-walkin-fail", PASSWORD)
+        assert answer.status == 500
+        assert "was not created" in words(answer.text)
+        assert not known(eager, "wsacct-walkin-fail")
+
+
+def test_whom_only_pam_knows_is_told_so_where_no_accounts_are_made(hubs: Hubs) -> None:
+    strict = hubs.start(ANYONE)
+    answer = Browser(strict.root).login("wsacct-passer-by", PASSWORD)
+    assert answer.status == 403
+    assert "has no account" in words(answer.text)
+    assert not known(strict, "wsacct-passer-by")
 
 
 def test_deleting_a_user_leaves_the_account(hub: Hub, machine: Machine) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 
 import pytest
 from accounts.conftest import PASSWORD, Hubs, Machine
+
 from hubs import Browser, Hub, words
 
 CONFIG = """
@@ -112,6 +115,23 @@ def test_refused_with_the_right_password_and_the_log_says_why(
 def test_an_account_without_a_password_takes_none(hub: Hub) -> None:
     assert enter(hub, "wsacct-empty", "") == ""
     assert enter(hub, "wsacct-ada", "") == ""
+
+
+ASK_PAM = """
+import sys
+from workshop_hub.system import pam
+verdict = pam.check(sys.argv[1], ("typed",), service="workshop-test", encoding="utf8", account=True)
+print(verdict.granted)
+"""
+
+
+def test_pam_itself_is_told_to_take_no_empty_password(hub: Hub, machine: Machine) -> None:
+    """So too where we cannot read where the passwords are; the service has `nullok`."""
+    machine.set_password("wsacct-ada", "typed")
+    ask = ["env", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}", sys.executable, "-c", ASK_PAM]
+    assert machine.run(*ask, "wsacct-ada") == "True\n"
+    assert machine.run(*ask, "wsacct-empty") == "False\n"
+    machine.set_password("wsacct-ada")
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import eventually_sync
 
+from support import eventually_sync
 from workshop_hub.errors import AccountCreationFailed, ConfigError
 from workshop_hub.system import accounts, useradd
 from workshop_hub.system.accounts import Account

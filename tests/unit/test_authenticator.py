@@ -207,6 +207,12 @@ async def test_hostile_names_are_not_taken_in(name: str) -> None:
         await eager.add_user(Named(name))
 
 
+async def test_a_name_in_another_form_is_not_taken_in_even_where_it_is_valid() -> None:
+    capitals = make(username_pattern="[A-Za-z-]+", create_system_users=True, add_user_cmd=["false"])
+    with pytest.raises(AccountRefused, match="no valid name"):
+        await capitals.add_user(Named(ABSENT.upper()))
+
+
 async def test_without_create_system_users_a_missing_account_is_refused() -> None:
     with pytest.raises(AccountRefused, match="create_system_users"):
         await make().add_user(Named(ABSENT))
