@@ -159,7 +159,7 @@ class Hubs:
         if as_user:
             account = self.machine.entry(as_user)
             assert account
-            ids = [f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups"]
+            ids = [f"--reuid={as_user}", f"--regid={account.gid}", "--init-groups"]
             entry = ["setpriv", *ids, *entry]
         enter = " ".join([*self.machine.enter, "sh", "-c", """'cd "$0" && exec "$@"' "$PWD" """])
         bin_dir = folder / "bin"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -244,7 +246,41 @@ def test_an_unprivileged_hub_says_which_line_of_sudoers_it_needs_and_works_with_
     machine.write("/etc/sudoers.d/wsacct", rule[0] + "\n", mode="440")
     assert add(hub, "wsacct-viasudo").status == 201
     assert_made(machine, "wsacct-viasudo")
+    command = rule[0].partition("NOPASSWD: ")[2].replace("\\", "").removesuffix(" *").split()
+    ask = ["setpriv", "--reuid=wsacct-hub", "--regid=wsacct-hub", "--init-groups", "sudo", "-n"]
+    for more in (["wsacct-toor", "-o", "-u", "0"], ["-o", "-u", "0", "wsacct-toor"]):
+        done = subprocess.run([*machine.enter, *ask, *command, *more], capture_output=True)
+        assert done.returncode != 0
+    assert machine.entry("wsacct-toor") is None
     assert machine.run("stat", "-c", "%a", "/home/wsacct-viasudo") == "700\n"
+
+
+def test_an_unprivileged_hub_ends_a_command_that_hangs_under_sudo(
+    hubs: Hubs, machine: Machine
+) -> None:
+    machine.add("wsacct-hub4")
+    machine.write("/home/hang", "#!/bin/sh\necho $$ >/home/hanging\nexec sleep 600\n", mode="755")
+    machine.write("/etc/sudoers.d/wsacct4", "wsacct-hub4 ALL=(root) NOPASSWD: /home/hang *\n")
+    hub = hubs.start(
+        "c.LocalAuthenticator.create_system_users = True\n"
+        "c.LocalAuthenticator.add_user_cmd = ['sudo', '-n', '/home/hang']\n"
+        "c.WorkshopAuthenticator.add_user_timeout = 2\n",
+        as_user="wsacct-hub4",
+    )
+    for _ in range(2):
+        assert "did not end within 2 seconds" in add(hub, "wsacct-stuck").json["message"]
+        pid = machine.run("cat", "/home/hanging").strip()
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_an_unprivileged_hub_in_the_group_that_may_read_shadow_checks_passwords(
+    hubs: Hubs, machine: Machine
+) -> None:
+    machine.add("wsacct-hub3", "--groups", "shadow")
+    machine.add("wsacct-visitor")
+    hub = hubs.start("c.Authenticator.allow_all = True\n", as_user="wsacct-hub3")
+    assert Browser(hub.root).login("wsacct-visitor", PASSWORD).status == 200
+    assert Browser(hub.root).login("wsacct-visitor", "something else").status == 403
 
 
 def test_an_unprivileged_hub_with_a_command_for_root(hubs: Hubs, machine: Machine) -> None:
