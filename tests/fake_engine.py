@@ -62,9 +62,21 @@ class FakeEngine:
                 connection.shutdown(socket.SHUT_RDWR)
         self.socket.unlink(missing_ok=True)
 
-    def wait_if_hung(self, name: str) -> None:
+    def reply(self, path: str) -> tuple[int, object]:
+        self.asked[path] += 1
+        name = unquote(path.split("/")[1]) if "/" in path else ""
         if name in self.hung or "*" in self.hung:
             self._release.wait()
+        if name in self.errors:
+            status, message = self.errors[name]
+            return status, {"message": message}
+        if path == "version":
+            return 200, VERSION
+        if path == "containers/json":
+            return 200, []
+        if path.startswith("containers/"):
+            return 200, container(name)
+        return 404, {"message": f"no such thing: {path}"}
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -94,20 +106,7 @@ def _handler(engine: FakeEngine) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             parts = urlparse(self.path).path.split("/")[1:]
             path = "/".join(part for part in parts if not part.startswith("v1."))
-            engine.asked[path] += 1
-            name = unquote(path.split("/")[1]) if path.count("/") else ""
-            engine.wait_if_hung(name)
-            if name in engine.errors:
-                status, message = engine.errors[name]
-                self.answer({"message": message}, status)
-            elif path == "version":
-                self.answer(VERSION)
-            elif path == "containers/json":
-                self.answer([])
-            elif path.startswith("containers/"):
-                self.answer(container(name))
-            else:
-                self.answer({"message": f"no such thing: {path}"}, 404)
+            self.answer(*engine.reply(path))
 
         def do_POST(self) -> None:
             engine.asked["pull"] += 1
@@ -121,7 +120,7 @@ def _handler(engine: FakeEngine) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(text), text))
             self.wfile.write(b"0\r\n\r\n")
 
-        def answer(self, reply: object, status: int = 200) -> None:
+        def answer(self, status: int, reply: object) -> None:
             body = json.dumps(reply).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -7,7 +7,8 @@
 #   DOCKER_HOST          the engine to build on
 #   PYTHON               interpreter whose jupyterhub and jupyterlab versions the image gets,
 #                        python3 by default; the newest where it has none
-#   EXTRA_CA             certificates to trust inside, if pip needs them here
+#   EXTRA_CA             certificates to trust inside; those that pip is told to trust here by
+#                        PIP_CERT or SSL_CERT_FILE, if it is; else none
 #   PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, http_proxy, https_proxy, no_proxy   handed on if set
 #
 # Needs root, debootstrap (see base.sh) and docker.
@@ -36,7 +37,8 @@ context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 trap 'exit 130' INT TERM
 cp -R "$image/." "$context/"
-if [ -n "${EXTRA_CA:-}" ]; then cp "$EXTRA_CA" "$context/ca/extra.crt"; fi
+ca=${EXTRA_CA:-${PIP_CERT:-${SSL_CERT_FILE:-}}}
+if [ -n "$ca" ]; then cp "$ca" "$context/ca/extra.crt"; fi
 
 inputs=$( {
     cat "$0"
@@ -69,4 +71,7 @@ if ! DOCKER_BUILDKIT=0 docker build --network=host "$@" "$context" >"$cache/imag
     exit 1
 fi
 docker image prune -f --filter "label=$label" >/dev/null
+for old in $(docker image ls --format '{{.Repository}}:{{.Tag}}' workshop-hub/base); do
+    [ "$old" = "$base_tag" ] || docker image rm "$old" >/dev/null 2>&1 || true
+done
 echo "$tag"

@@ -52,7 +52,7 @@ def with_options(**options: Any) -> LaunchSpec:
     return replace(SPEC, container=replace(SPEC.container, **options))
 
 
-# -- names and labels ---------------------------------------------------------------------------
+# -- names and labels ----------------------------------------------------------------------------
 
 TRICKY = [
     Owner("0123456789ab", "a", "b"),
@@ -93,7 +93,7 @@ def test_the_labels_give_the_owner_and_port_back(owner: Owner) -> None:
     assert container.port_from({}) == 0
 
 
-# -- the request --------------------------------------------------------------------------------
+# -- the request ---------------------------------------------------------------------------------
 
 
 def test_the_container_runs_as_the_user_with_all_her_groups() -> None:
@@ -190,7 +190,7 @@ def test_certificates_go_to_a_place_of_the_users_own() -> None:
     assert container.certificate_paths(SPEC) is None
 
 
-# -- the administrator's extras -------------------------------------------------------------------
+# -- the administrator's extras ------------------------------------------------------------------
 
 
 def merged(create: dict[str, object] | None = None, host: dict[str, object] | None = None) -> Any:
@@ -265,7 +265,7 @@ def test_another_group_is_possible() -> None:
     extras.check_identity(merged({"user": "1234:100"}), container.mounts_of(SPEC), 1234)
 
 
-# -- limits that can and cannot be enforced -------------------------------------------------------
+# -- limits that can and cannot be enforced ------------------------------------------------------
 
 ABLE = EngineInfo("20.10.0", (1, 41), "2", "systemd", True, True, True, True, True, False, False)
 
@@ -321,7 +321,7 @@ def test_the_engines_word_is_read_where_the_kernels_files_are_not_ours() -> None
     assert enforcement.asked_for({"PidsLimit": None, "Memory": 0}) == Limits()
 
 
-# -- the way to the hub ---------------------------------------------------------------------------
+# -- the way to the hub --------------------------------------------------------------------------
 
 BRIDGE = Network("bridge", "bridge", "172.17.0.0/16", "172.17.0.1")
 
@@ -358,7 +358,7 @@ def test_a_network_without_the_host_in_it_is_refused() -> None:
         hub_address.choose(SPEC, replace(BRIDGE, driver="macvlan"), "")
 
 
-# -- failures in words ----------------------------------------------------------------------------
+# -- failures in words ---------------------------------------------------------------------------
 
 
 def explain(error: WorkshopError, **changes: Any) -> WorkshopError:

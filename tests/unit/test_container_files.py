@@ -90,7 +90,7 @@ def test_in_a_sticky_folder_what_others_own_is_safe(base: Path) -> None:
         resolve(f"{base}/data", account(os.getuid()), "The folder")
 
 
-# -- control groups -------------------------------------------------------------------------------
+# -- control groups ------------------------------------------------------------------------------
 
 ID = "0123456789abcdef" * 4
 
@@ -198,7 +198,7 @@ def test_a_process_of_another_container_is_not_believed(tmp_path: Path) -> None:
     assert container_cgroup.find(43, ID, proc) is None
 
 
-# -- logs that are kept -----------------------------------------------------------------------------
+# -- logs that are kept --------------------------------------------------------------------------
 
 
 def test_a_log_is_kept_for_the_hub_alone_and_bounded(tmp_path: Path) -> None:

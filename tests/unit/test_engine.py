@@ -128,7 +128,7 @@ async def test_a_socket_that_nobody_listens_at_is_an_engine_that_is_down(tmp_pat
     engine.close()
 
 
-async def test_a_socket_of_others_names_the_group() -> None:
+def test_a_socket_of_others_names_the_group() -> None:
     """As another account, for root may use any socket."""
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         Path(folder).chmod(0o755)
