@@ -13,8 +13,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness import ProcessHarness, made_account
-from support import require
+from unprivileged import UnprivilegedHub
 
+from support import require
+from workshop_hub.system import cgroup
 from workshop_hub.system.accounts import Account
 
 
@@ -44,3 +46,21 @@ def hub(request: pytest.FixtureRequest, alice: Account, tmp_path: Path) -> Itera
         require(harness.group, "no cgroup v2 is mounted, not even beside version 1")
     yield harness
     harness.close()
+
+
+@pytest.fixture
+def root_hub(alice: Account, tmp_path: Path) -> ProcessHarness:
+    """A hub that is root, and may use no cgroup: what a cgroup has no part in."""
+    return ProcessHarness(tmp_path, alice, with_cgroup=False)
+
+
+@pytest.fixture(params=["cgroup", "no-cgroup"])
+def plain_hub(
+    request: pytest.FixtureRequest, alice: Account, tmp_path: Path
+) -> Iterator[UnprivilegedHub]:
+    """A hub with an account of its own, and a rule in sudoers for the accounts of the tests."""
+    with_cgroup = request.param == "cgroup"
+    if with_cgroup:
+        require(cgroup.find_mount(), "no cgroup v2 is mounted, not even beside version 1")
+    with UnprivilegedHub.made(alice, with_cgroup=with_cgroup) as hub:
+        yield hub

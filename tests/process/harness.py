@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import pwd
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,11 +23,10 @@ from workshop_hub.backends.base import (
     LaunchSpec,
     Listening,
     Owner,
-    Progress,
 )
 from workshop_hub.backends.process import ProcessBackend
 from workshop_hub.policy.limits import Limits
-from workshop_hub.system import accounts, cgroup, delegation
+from workshop_hub.system import accounts, cgroup
 from workshop_hub.system.accounts import Account
 
 PREFIX = "wsh-test-"
@@ -105,32 +107,43 @@ class ProcessHarness:
         self, *tiny: str, server: str = "", cmd: tuple[str, ...] = (), **changes: Any
     ) -> LaunchSpec:
         """Describe a server that runs tests/tiny_server.py with the options `tiny`, or `cmd`."""
-        spec = LaunchSpec(
-            owner=Owner(self.hub_id, self.account.name, server),
-            account=self.account,
-            limits=Limits(),
-            limits_policy="enforce",
-            cmd=cmd or (sys.executable, "-I", "-S", str(TINY), *tiny),
-            notebook_dir="",
-            create_notebook_dir=False,
-            allowed_roots=(self.account.home,),
-            start_timeout=20.0,
-        )
-        return replace(spec, **changes)
+        spec = spec_for(self.account, self.hub_id, *tiny, server=server)
+        return replace(spec, **({"cmd": cmd} if cmd else {}), **changes)
 
     def close(self) -> None:
         """Remove the cgroups of this hub; a test that leaves processes there has failed."""
-        if self.group is None or not self.group.exists():
-            return
-        users = self.group / delegation.USERS
-        left = {name: cgroup.pids(users / name) for name in cgroup.names(users)}
-        for group in [*(users / name for name in left), users]:
+        if self.group is not None:
+            assert remove_group(self.group) == set()
+
+
+def remove_group(group: Path) -> set[int]:
+    """Remove a cgroup with all in it; return the processes that were there."""
+    found = set()
+    deadline = time.monotonic() + 10
+    while not cgroup.remove(group) and time.monotonic() < deadline:
+        for procs in group.rglob("cgroup.procs"):
             with contextlib.suppress(OSError):
-                cgroup.write(group / "cgroup.kill", "1")
-        for _ in range(500):
-            if cgroup.remove(self.group):
-                break
-        assert not any(left.values()), f"processes left: {left}"
+                left = cgroup.pids(procs.parent)
+                found |= left
+                for pid in left:
+                    os.kill(pid, 9)
+        time.sleep(0.01)
+    return found
+
+
+def spec_for(account: Account, hub_id: str, *tiny: str, server: str = "") -> LaunchSpec:
+    """Describe a server that runs tests/tiny_server.py with the options `tiny`."""
+    return LaunchSpec(
+        owner=Owner(hub_id, account.name, server),
+        account=account,
+        limits=Limits(),
+        limits_policy="enforce",
+        cmd=(sys.executable, "-I", "-S", str(TINY), *tiny),
+        notebook_dir="",
+        create_notebook_dir=False,
+        allowed_roots=(account.home,),
+        start_timeout=20.0,
+    )
 
 
 def with_url(spec: LaunchSpec, address: Address) -> LaunchSpec:
@@ -139,13 +152,19 @@ def with_url(spec: LaunchSpec, address: Address) -> LaunchSpec:
     return replace(spec, env={"JUPYTERHUB_SERVICE_URL": url, **spec.env})
 
 
-async def started(
-    backend: Backend, spec: LaunchSpec, address: Address | None = None
-) -> Listening:
+async def started(backend: Backend, spec: LaunchSpec, address: Address | None = None) -> Listening:
     """Start a server as the spawner does, and return where it listens."""
     address = address or await backend.prepare(spec)
-    last: Progress | Listening | None = None
-    async for last in backend.start(with_url(spec, address), address):
-        pass
-    assert isinstance(last, Listening)
-    return last
+    steps = [step async for step in backend.start(with_url(spec, address), address)]
+    assert isinstance(steps[-1], Listening)
+    return steps[-1]
+
+
+async def answer(at: Listening, path: str = "/") -> dict[str, Any]:
+    """Ask tests/tiny_server.py what it is."""
+    reader, writer = await asyncio.open_connection(at.ip, at.port)
+    writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    reply = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    found: dict[str, Any] = json.loads(reply.partition(b"\r\n\r\n")[2] or b"{}")
+    return found

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from traitlets import Enum, Float, Integer, List, Tuple, Unicode, validate
-
 from workshop_hub.backends import process_launch, process_limits
 from workshop_hub.backends.base import (
     Address,
-    Backend,
     Finding,
     Handle,
     LaunchSpec,
     Listening,
     Owned,
-    Owner,
     Progress,
     ServerStatus,
     Usage,
 )
 from workshop_hub.backends.process_files import LogWatch, ServerFiles, records
-from workshop_hub.backends.process_launch import Start
+from workshop_hub.backends.process_launch import Launcher, Start
 from workshop_hub.backends.process_machine import Machine
 from workshop_hub.backends.process_names import key_of, owner_of
+from workshop_hub.backends.process_options import ProcessOptions
 from workshop_hub.backends.process_server import Server
 from workshop_hub.backends.process_stop import Ender
 from workshop_hub.errors import (
@@ -36,10 +32,11 @@ from workshop_hub.errors import (
     ConfigError,
     LimitsNotEnforceable,
     ServerExited,
+    StartTimeout,
     WorkshopError,
 )
-from workshop_hub.launch import become
 from workshop_hub.launch.sudo import SudoLauncher
+from workshop_hub.launch.sudospawner import MediatorLauncher
 from workshop_hub.policy.limits import Limits, small_memory_warning
 from workshop_hub.system import accounts, cgroup, ports, processes
 from workshop_hub.system.accounts import Account
@@ -47,116 +44,36 @@ from workshop_hub.system.cgroup import Setting
 from workshop_hub.system.delegation import Tree
 
 
-class ProcessBackend(Backend):
+class ProcessBackend(ProcessOptions):
     """A server is a process of the user's own account on this machine."""
 
     name = "process"
-
-    launcher = Enum(
-        ["sudo", "sudospawner"],
-        default_value="sudo",
-        help="""What starts servers: "sudo", our launcher; or "sudospawner", the mediator of the
-        package of that name, for sites whose sudoers file allows it already. The mediator can
-        neither make a notebook_dir nor start anything but jupyterhub-singleuser.""",
-    ).tag(config=True)
-
-    launcher_command = List(
-        Unicode(),
-        default_value=[
-            str(Path(sys.executable).resolve()),  # the same by whatever name the hub was started
-            "-I",
-            "-S",
-            str(Path(become.__file__).resolve()),
-        ],
-        minlen=1,
-        help="""The launcher, as the sudoers file allows it. All of it must be readable by every
-        user and writable by root alone. Example: ["/opt/workshop-hub/bin/python", "-I", "-S",
-        "/opt/workshop-hub/lib/python3.12/site-packages/workshop_hub/launch/become.py"].""",
-    ).tag(config=True)
-
-    sudo_command = List(
-        Unicode(),
-        default_value=["sudo"],
-        minlen=1,
-        help="""sudo, and options for it in addition to `-n -H -u NAME`.
-        Example: ["/usr/local/bin/sudo"].""",
-    ).tag(config=True)
-
-    run_as = Enum(
-        ["user", "hub"],
-        default_value="user",
-        help="""Whose processes servers are: "user", the account of that name; "hub", the hub's
-        own account for everybody, for a demonstration on a laptop: no user is protected from
-        another then. "hub" is refused where the hub is root.""",
-    ).tag(config=True)
-
-    cgroup_parent = Unicode(
-        help="""The cgroup, below the mount of cgroup v2, that is delegated to the hub for its
-        servers. Empty to use workshop.slice/workshop-users.service where that exists, else, for a
-        hub that is root, workshop-hub. Example: "jupyter.slice/jupyter-users.service".""",
-    ).tag(config=True)
-
-    port_range = Tuple(
-        Integer(),
-        Integer(),
-        default_value=(20000, 29999),
-        help="""First and last port for servers. It must lie outside of
-        net.ipv4.ip_local_port_range, or outgoing connections take ports away between their choice
-        and their use. Example: (20000, 20999).""",
-    ).tag(config=True)
-
-    log_max_bytes = Integer(
-        1024**2,
-        min=4096,
-        help="Bytes above which a server's log is cut to its last half. Example: 10485760.",
-    ).tag(config=True)
-
-    term_timeout = Float(
-        10.0,
-        min=0.0,
-        help="""Seconds that a server is given to save its work after it was asked to end (SIGTERM),
-        before it is killed. 0 to kill at once. Example: 30.""",
-    ).tag(config=True)
-
-    kill_timeout = Float(
-        5.0,
-        min=0.1,
-        help="Seconds that killed processes may take to be gone. Example: 20.",
-    ).tag(config=True)
-
-    @validate("port_range")
-    def _valid_port_range(self, proposal: dict[str, tuple[int, int]]) -> tuple[int, int]:
-        ports.check_range(*proposal["value"])
-        return proposal["value"]
-
-    @validate("run_as")
-    def _valid_run_as(self, proposal: dict[str, str]) -> str:
-        if proposal["value"] == "hub" and os.geteuid() == 0:
-            raise ConfigError(
-                'run_as is "hub" and the hub is root: every user would be root.',
-                remedy='Set c.ProcessBackend.run_as = "user", or run the hub as another account.',
-            )
-        return proposal["value"]
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs)
         prefix = tuple(self.sudo_command) if self.run_as == "user" else ()
         command = tuple(self.launcher_command)
-        self._launcher = SudoLauncher(prefix, command)
+        if self.launcher == "sudospawner":
+            command = (self.sudospawner_path,)
+            self._launcher: Launcher = MediatorLauncher(prefix, self.sudospawner_path)
+        else:
+            self._launcher = SudoLauncher(prefix, command)
         self._ender = Ender(self._launcher, self.term_timeout, self.kill_timeout, self.log)
         self._machine = Machine(command, prefix, self.cgroup_parent)
         self._ports = ports.PortTable(*self.port_range)
         self._folder = Path(self.log_dir).absolute()
-        self._log_watch = LogWatch(self.log_max_bytes)
+        self._log_watch = LogWatch(self.log_max_bytes, self.log)
 
     async def prepare(self, spec: LaunchSpec) -> Address:
         """Check the account, the limits and the launcher; end what is left; choose the port."""
         self._check_account(spec)
+        if self.launcher == "sudospawner":
+            process_launch.check_for_mediator(spec)
         await self._machine.check_launcher()
         await self._settings(spec)
         if warning := small_memory_warning(spec.limits):
             self.log.warning("Server %s: %s", spec.owner, warning)
-        await self._end_left_over(spec.owner)
+        await self._end_left_over(spec)
         ip = await process_launch.numeric_address(spec.ip or "127.0.0.1")
         port = self._ports.take(key_of(spec.owner), ip, spec.port)
         return Address(ip, port, certificates=process_launch.certificate_paths(spec))
@@ -177,14 +94,11 @@ class ProcessBackend(Backend):
             self._log_watch.add(start.files)
             yield Progress(50, "The process runs; waiting until it listens", server.handle)
             try:
-                await self._await_listening(
-                    server.handle, address.ip, address.port, timeout=deadline - time.monotonic()
-                )
-                await start.check_listener(timeout=deadline - time.monotonic())
-            except ServerExited as exc:
-                raise start.explain_exit(exc) from exc
+                await self._await_listener(start, deadline - time.monotonic())
+            except (ServerExited, StartTimeout) as exc:
+                raise start.explain(exc) from exc
         except BaseException:
-            await asyncio.shield(self._end(start.server, now=True))
+            await asyncio.shield(self._clear_away(start.server))
             raise
         yield Listening(server.handle, address.ip, address.port)
 
@@ -225,7 +139,7 @@ class ProcessBackend(Backend):
         for owner, handle in records(self._folder, self.hub_id):
             try:
                 server, files = self._find(handle)
-                if server.leaves_processes():
+                if server.may_be_there():
                     found[server.key] = Owned(owner, server.handle)
                 else:
                     files.forget()
@@ -306,18 +220,48 @@ class ProcessBackend(Backend):
         self.log.warning("Server %s runs without %s: %s", spec.owner, ", ".join(missed), reason)
         return tree, settings
 
-    async def _end_left_over(self, owner: Owner) -> None:
+    async def _end_left_over(self, spec: LaunchSpec) -> None:
         """End what an earlier start of this owner has left, by its name."""
-        key = key_of(owner)
-        for owned, handle in records(self._folder, self.hub_id, key):
-            self.log.warning("Ending what is left of an earlier server of %s", owned)
-            await self.stop(handle, now=True)
+        key = key_of(spec.owner)
+        files = self._files(key)
+        if handle := files.recorded():
+            self.log.warning("Ending what is left of an earlier server of %s", spec.owner)
+            try:
+                server, _ = self._find(handle)
+            except ValueError:
+                boot = processes.boot_id()
+                server = Server(key, spec.account.name, spec.account.uid, "", 0, boot)
+            await self._end(server, now=True)
         tree = await self._machine.tree()
         if isinstance(tree, Tree):
             await cgroup.end(tree.users / key, timeout=self.kill_timeout)
 
+    async def _await_listener(self, start: Start, timeout: float) -> None:
+        """Return when the server listens, and it is the server. Raises WorkshopError."""
+        at = start.server
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            await self._await_listening(at.handle, at.ip, at.port, timeout=left)
+            if start.is_own_listener():
+                return
+            await asyncio.sleep(0.02)
+
+    async def _clear_away(self, server: Server) -> None:
+        """End what a failed start leaves; its own error must not hide why the start failed."""
+        try:
+            await self._end(server, now=True)
+        except (WorkshopError, OSError):
+            self.log.exception("Server %s could not be cleared away", server.key)
+
     async def _end(self, server: Server, *, now: bool) -> None:
         files = self._files(server.key)
+        later = files.recorded()
+        if later and server.life and later.get("life") != server.life:
+            return  # the owner has another server by now
+        if later is None and server.group is None and not server.lives():
+            self._ports.release(server.key)
+            return
         oom_kills = server.oom_kills()
         await self._ender.end(server, now=now)
         if oom_kills:

@@ -8,13 +8,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from logging import Logger, LoggerAdapter
 from pathlib import Path
 
 from workshop_hub.backends.base import Handle, Owner
 from workshop_hub.backends.process_names import key_of
+from workshop_hub.errors import ConfigError
 from workshop_hub.launch.message import Report, read_report
 
 MAX_STATUS = 65536
+LAUNCHER_STATUS = 4096
+"""Bytes of a report that hold what the launcher itself wrote. Nobody writes much there but a user
+who means to fill the disk."""
+
 TAIL = 4000
 """Bytes of a log that are shown with an error."""
 
@@ -98,6 +104,10 @@ class ServerFiles:
             json.dump({"user": owner.user, "server": owner.server, "handle": handle}, file)
         draft.replace(self.record)
 
+    def recorded(self) -> Handle | None:
+        """Return the handle that is written down; None where there is none."""
+        return _read_record(self.record)[1]
+
     def forget(self) -> None:
         """Remove what says that there is a server; its log and its report stay."""
         self.record.unlink(missing_ok=True)
@@ -108,38 +118,27 @@ class ServerFiles:
         return "".join(char for char in text if char.isprintable() or char in "\n\t").strip("\n")
 
     def trim(self, max_bytes: int) -> None:
-        """Cut the log to its last half where it has outgrown `max_bytes`, the report likewise.
+        """Cut the log to its last half where it has outgrown `max_bytes`; the report to its start.
 
         The server goes on writing to the same file; it was opened for appending, so that nothing
-        but the moment between reading and cutting can be lost.
+        but what comes between reading and cutting can be lost. Raises OSError.
         """
-        for file, limit in ((self.log, max_bytes), (self.status, MAX_STATUS)):
-            with suppress(FileNotFoundError):
-                if file.stat().st_size > limit:
-                    kept = _end(file, limit // 2)
-                    with file.open("ab") as cut:
-                        cut.truncate(0)
-                        cut.write(kept)
-
-
-def records(folder: Path, hub: str, key: str = "*") -> Iterator[tuple[Owner, Handle]]:
-    """Return every server that is written down in the folder for this hub, or the one of a key."""
-    for path in sorted(folder.glob(f"{key}.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            owner = Owner(hub, str(record["user"]), str(record["server"]))
-            handle = record["handle"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if isinstance(handle, dict) and f"{key_of(owner)}.json" == path.name:
-            yield owner, handle
+        with suppress(FileNotFoundError):
+            if self.log.stat().st_size > max_bytes:
+                kept = _end(self.log, max_bytes // 2)
+                with self.log.open("ab") as cut:
+                    cut.truncate(0)
+                    cut.write(kept)
+            if self.status.stat().st_size > MAX_STATUS:
+                os.truncate(self.status, LAUNCHER_STATUS)
 
 
 class LogWatch:
     """Keeps the logs of running servers bounded: one task for all, while there are any."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, log: Logger | LoggerAdapter[Logger]) -> None:
         self._max_bytes = max_bytes
+        self._log = log
         self._files: dict[str, ServerFiles] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -156,13 +155,40 @@ class LogWatch:
     async def _look_after(self) -> None:
         while self._files:
             for files in list(self._files.values()):
-                files.trim(self._max_bytes)
+                try:
+                    files.trim(self._max_bytes)
+                except OSError as exc:
+                    self._log.warning("The log %s cannot be cut: %s", files.log, exc)
             await asyncio.sleep(LOOK_EVERY)
 
 
 def make_private(folder: Path) -> None:
-    """Make the hub's folder of logs: servers print secrets."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make the hub's folder of logs; ConfigError where others may write to it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError as exc:
+        raise ConfigError(
+            f"The folder of logs {folder} cannot be made: {exc.strerror}.",
+            remedy="Set c.ProcessBackend.log_dir to a folder that the hub's account may write.",
+        ) from exc
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise ConfigError(
+            f"The folder of logs {folder} may be written by others than the hub's account.",
+            remedy="Give it to the hub's account and take the others' right away "
+            f"(chmod 700 {folder}), or set c.ProcessBackend.log_dir to another one.",
+        )
+
+
+def _read_record(path: Path) -> tuple[tuple[str, str], Handle | None]:
+    """Return user and server, and the handle; None for a handle that cannot be read."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        handle = record["handle"]
+        names = str(record["user"]), str(record["server"])
+        return names, handle if isinstance(handle, dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return ("", ""), None
 
 
 def _private(path: str, flags: int) -> int:

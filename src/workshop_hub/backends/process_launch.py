@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
-import time
 from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
@@ -30,6 +30,7 @@ from workshop_hub.errors import (
     LimitsNotEnforceable,
     PortTaken,
     ServerExited,
+    StartTimeout,
     WorkshopError,
 )
 from workshop_hub.launch.message import Order, Refusal, Target
@@ -98,6 +99,26 @@ def order_for(spec: LaunchSpec, cgroup_name: str) -> Order:
     )
 
 
+def check_for_mediator(spec: LaunchSpec) -> None:
+    """Raise ConfigError for what sudospawner's mediator cannot do."""
+    program = Path(spec.cmd[0]).name
+    wants = {
+        f'start "{program}": it starts nothing but jupyterhub-singleuser': (
+            program != "jupyterhub-singleuser"
+        ),
+        "make a notebook_dir (create_notebook_dir)": (
+            bool(spec.notebook_dir) and spec.create_notebook_dir
+        ),
+        "write certificates (internal_ssl)": spec.certificates is not None,
+    }
+    impossible = [what for what, wanted in wants.items() if wanted]
+    if impossible:
+        raise ConfigError(
+            f"sudospawner cannot {'; nor can it '.join(impossible)}.",
+            remedy='Set c.ProcessBackend.launcher = "sudo", or leave that out.',
+        )
+
+
 def certificate_folder(owner: Owner) -> str:
     """Return the folder of the server's certificates, below the home."""
     return f"{CERTIFICATES}/{key_of(owner)}"
@@ -159,6 +180,7 @@ class Start:
             port=address.port,
             boot_id=processes.boot_id(),
             cgroup=str(tree.users / files.key) if tree else "",
+            life=secrets.token_hex(8),
         )
 
     def write_down(self) -> Server:
@@ -198,23 +220,25 @@ class Start:
             )
         return self._launcher.explain(code, self.files.log_tail(), self.server.account)
 
-    async def check_listener(self, *, timeout: float) -> None:
-        """Return when it is seen that what listens at the address is the user's.
+    def is_own_listener(self) -> bool:
+        """Say whether what listens at the address is the user's; False where nothing does.
 
         Raises PortTaken where it is somebody else's: who listens on the port of another's server
-        would be given her requests, with all that authorises them. timeout: seconds.
+        would be given her requests, with all that authorises them.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            uids = ports.listener_uids(self._address.ip, self._address.port)
-            if uids == {self.server.uid}:
-                return
-            if uids or time.monotonic() > deadline:
-                raise self._port_taken()
-            await asyncio.sleep(0.02)
+        uids = ports.listener_uids(self._address.ip, self._address.port)
+        if uids - {self.server.uid}:
+            raise self._port_taken()
+        return bool(uids)
 
-    def explain_exit(self, error: ServerExited) -> ServerExited:
+    def explain(self, error: ServerExited | StartTimeout) -> WorkshopError:
         """Return PortTaken where the server ended because its port was taken."""
+        if isinstance(error, StartTimeout):
+            return StartTimeout(
+                f"The server did not listen within {self._spec.start_timeout:g} seconds.",
+                remedy=error.remedy,
+                log=error.log,
+            )
         if isinstance(error, PortTaken) or ports.is_free(self._address.ip, self._address.port):
             return error
         return self._port_taken(error)

@@ -62,17 +62,8 @@ class Machine:
                     "The hub runs with NoNewPrivs set, and sudo cannot become anybody else.",
                     remedy=NO_NEW_PRIVILEGES,
                 )
-            self._check_files()
+            check_files(self.command)
         self._safe = True
-
-    def _check_files(self) -> None:
-        for file in safety.launcher_files(self.command):
-            if reason := safety.trouble(file, os.geteuid()):
-                raise LauncherRefused(
-                    f"The launcher is not safe to run as every user: {reason}",
-                    remedy="Install workshop-hub into a folder that belongs to root, such as "
-                    "/opt/workshop-hub, which everybody may read and nobody else may write.",
-                )
 
     async def findings(self) -> list[Finding]:
         """Look for what would keep servers from starting."""
@@ -136,3 +127,21 @@ def _hidepid_findings() -> list[Finding]:
             "Mount /proc with the option gid= of a group that the hub's account is in.",
         )
     ]
+
+
+def check_files(command: tuple[str, ...]) -> None:
+    """Raise LauncherRefused where the launcher is missing, or others could replace it."""
+    program = Path(command[0])
+    if not program.is_file():
+        raise LauncherRefused(
+            f"The launcher {program} does not exist.",
+            remedy="Set c.ProcessBackend.launcher_command, or sudospawner_path where launcher is "
+            '"sudospawner", to the full path of what is installed.',
+        )
+    for file in safety.launcher_files(command):
+        if reason := safety.trouble(file, os.geteuid()):
+            raise LauncherRefused(
+                f"The launcher is not safe to run as every user: {reason}",
+                remedy="Install workshop-hub into a folder that belongs to root, such as "
+                "/opt/workshop-hub, which everybody may read and nobody else may write.",
+            )

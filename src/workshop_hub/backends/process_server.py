@@ -16,6 +16,7 @@ VERSION = 1
 class Server:
     """A server, as its handle describes it.
 
+    life: tells it from earlier and later servers of its owner; empty where that is not known.
     key: its name, see `process_names`. account, uid: who it runs as. cgroup: absolute path of its
     group; empty without one. pid, start_time: its supervisor, once that is known.
     """
@@ -29,6 +30,7 @@ class Server:
     cgroup: str = ""
     pid: int | None = None
     start_time: int | None = None
+    life: str = ""
 
     @classmethod
     def of(cls, handle: Handle) -> Server:
@@ -85,11 +87,11 @@ class Server:
         same = stat.start_time == self.start_time and processes.real_uid(self.pid) == self.uid
         return same and not stat.ended
 
-    def leaves_processes(self) -> bool:
-        """Say whether anything of it is there, or may be there; OSError as for `lives`."""
+    def may_be_there(self) -> bool:
+        """Say whether anything of it is on the machine, or, without a cgroup, may be."""
         if self.boot_id != processes.boot_id():
             return False
-        return cgroup.populated(self.group) if self.group else True
+        return self.group.exists() if self.group else True
 
     def oom_kills(self) -> int:
         """Return how many of its processes were ended for want of memory."""

@@ -46,7 +46,7 @@ class Ender:
 
         Raises WorkshopError where something of it will not end.
         """
-        if not _unless_unseen(server.leaves_processes):
+        if not server.may_be_there():
             return
         if not now and self.term_timeout and _unless_unseen(server.lives):
             await self._ask(server)
@@ -71,11 +71,13 @@ class Ender:
 
     def _signal_directly(self, server: Server) -> bool:
         """Signal the session inside the cgroup, as root may; say whether it was done."""
-        group, pid = server.group, server.pid
-        if os.geteuid() != 0 or group is None or pid is None:
+        group = server.group
+        leader = processes.stat(server.pid) if server.pid else None
+        if os.geteuid() != 0 or group is None or leader is None:
             return False
         for member in cgroup.pids(group):
-            processes.send(member, TERMINATE, still=_is_member(group, pid, member))
+            still = _is_member(group, leader.session, member)
+            processes.send(member, TERMINATE, still=still)
         return True
 
     async def _sweep(self, server: Server) -> None:

@@ -124,6 +124,12 @@ def _numbers(text: str, count: int) -> list[int] | list[None]:
 
 
 def _encode(fields: Iterable[tuple[str, str]]) -> bytes:
+    fields = list(fields)
+    for name, value in fields:
+        if name == "env" and value.startswith("="):
+            raise ConfigError(
+                "The environment has a variable without a name.", remedy="Give it a name."
+            )
     texts = [PROTOCOL, *(f"{name}={value}" for name, value in fields), END]
     for text in texts:
         if "\0" in text:

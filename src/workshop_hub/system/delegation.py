@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def open_tree(configured: str, mount: Mount | None) -> Tree:
     except OSError as exc:
         raise cgroup.explain(exc, holder) from exc
     trouble = [_hand_down(group) for group in _chain(holder, mount)]
+    _follow(holder, users)
     controllers = frozenset(_words(users / "cgroup.subtree_control")) & set(CONTROLLERS)
     _try(users, mount)
     if controllers == set(CONTROLLERS):
@@ -114,6 +116,16 @@ def _hand_down(group: Path) -> LimitsNotEnforceable | None:
         except OSError as exc:
             refusal = refusal or cgroup.explain(exc, group / "cgroup.subtree_control")
     return refusal
+
+
+def _follow(holder: Path, users: Path) -> None:
+    """Protect as much memory for all servers as the holder has.
+
+    With less, guarantees do not hold. With more they mean nothing where the holder has a limit:
+    what no server has claimed of it protects all of them alike (memory_recursiveprot).
+    """
+    with suppress(OSError):
+        cgroup.write(users / "memory.low", (holder / "memory.low").read_text().strip())
 
 
 def _not_there(holder: Path, mount: Mount, missing: str) -> tuple[str, str]:
