@@ -22,9 +22,11 @@ env: ## make the environment, or bring it up to date, and print its folder
 
 .PHONY: demo
 demo: ## start a hub on http://127.0.0.1:8000 (BACKEND=docker, CHECK=1, PORT=N, IMAGE=NAME)
-	@[ "$$(id -u)" != 0 ] || [ "$(or $(BACKEND),process)" != process ] || tools/packages.sh sudo
-	@$(IN_ENV) && exec "$$env/bin/workshop-hub" demo $(if $(BACKEND),--backend "$(BACKEND)") \
-	    $(if $(CHECK),--check) $(if $(PORT),--port "$(PORT)") $(if $(IMAGE),--image "$(IMAGE)")
+	@[ "$$(id -u)" != 0 ] || [ "$(BACKEND)" = docker ] || tools/packages.sh sudo
+	@$(IN_ENV) && image= && \
+	    if [ "$(BACKEND)" = docker ]; then image=$$(PYTHON="$$env/bin/python" tools/image.sh "$(IMAGE)"); fi && \
+	    exec "$$env/bin/workshop-hub" demo $(if $(BACKEND),--backend "$(BACKEND)") \
+	    $(if $(CHECK),--check) $(if $(PORT),--port "$(PORT)") $${image:+--image "$$image"}
 
 .PHONY: test
 test: ## run everything that this machine can run, and list what it could not, and why

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from traitlets.config import Config
@@ -24,7 +23,7 @@ from workshop_hub.backends.docker import DockerBackend
 from workshop_hub.cli.demo_account import DemoAccount, demo_account
 from workshop_hub.cli.demo_check import Expected, await_end, check
 from workshop_hub.cli.demo_hub import DemoHub, check_port, free_ports
-from workshop_hub.cli.output import fail, show_findings
+from workshop_hub.cli.output import fail, show_findings, wide_console
 from workshop_hub.errors import WorkshopError
 from workshop_hub.policy.limits import Limits
 from workshop_hub.roster import hub_id
@@ -36,7 +35,7 @@ IMAGES = ("workshop-hub/singleuser", "workshop-hub/singleuser:test")
 LIMITS = Limits(cpu_limit=1.0, mem_limit=1024**3)
 """Enough for a first notebook, and little enough for anybody's laptop."""
 
-console = Console(highlight=False, soft_wrap=True)
+console = wide_console()
 
 
 @dataclass(frozen=True)
@@ -108,13 +107,13 @@ def _cancel_once(task: asyncio.Task[None], number: signal.Signals) -> None:
 async def _run(plan: Plan) -> None:
     check_port(plan.port)
     with contextlib.ExitStack() as stack:
-        # mode 0700; the account's own folder is its home
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workshop-demo-")))
-        account = stack.enter_context(demo_account())
-        options = spawner_options(plan, folder) | authenticator_options(account)
+        options = spawner_options(plan, folder)
         hub = DemoHub(folder, plan.port, options)
         backend = make_backend(plan.backend, hub, options)
         findings = await look(backend, options)
+        account = stack.enter_context(demo_account())
+        options |= authenticator_options(account)
         async with running(hub, backend):
             announce(plan, hub, account, findings)
             if plan.check:

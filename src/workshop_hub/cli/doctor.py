@@ -13,13 +13,12 @@ import click
 import jupyterhub
 from jupyterhub.app import JupyterHub
 from jupyterhub.proxy import ConfigurableHTTPProxy
-from rich.console import Console
 from traitlets import TraitError
 
 from workshop_hub.backends import hub_address
 from workshop_hub.backends.base import Backend, Finding
 from workshop_hub.backends.docker import DockerBackend
-from workshop_hub.cli.output import fail, show_findings
+from workshop_hub.cli.output import fail, show_findings, wide_console
 from workshop_hub.errors import ConfigError, WorkshopError
 from workshop_hub.policy.limits import Limits
 from workshop_hub.spawner import WorkshopSpawner
@@ -51,7 +50,7 @@ def doctor(config: Path) -> None:
     except WorkshopError as exc:
         fail(exc)
     findings = asyncio.run(look(app))
-    show_findings(Console(highlight=False), findings)
+    show_findings(wide_console(), findings)
     sys.exit(1 if any(finding.level == "error" for finding in findings) else 0)
 
 
@@ -62,7 +61,7 @@ def load(config: Path) -> JupyterHub:
             f"There is no configuration file {config}.",
             remedy="Name it: workshop-hub doctor -f /etc/jupyterhub/jupyterhub_config.py",
         )
-    app = JupyterHub()
+    app = JupyterHub(log_level="WARN")
     app.raise_config_file_errors = True
     try:
         # catch_config_error, which wraps the method, would end this program
@@ -90,7 +89,9 @@ async def look(app: JupyterHub) -> list[Finding]:
     findings.append(Finding("ok", "spawner", f"options are sound; {probe.limits()}"))
     for name in sorted(probe.backends_in_use()):
         backend = probe.backends[name](config=app.config, hub_id="0" * 12)
-        found = [*await backend.check(), *await more_findings(app, probe, backend)]
+        found = await backend.check()
+        if not any(finding.subject == "engine" and finding.level == "error" for finding in found):
+            found += await more_findings(app, probe, backend)
         strict = limits_required(probe)
         findings += [as_line(judged(finding, strict=strict), name) for finding in found]
     return findings

@@ -16,6 +16,11 @@ from workshop_hub.errors import WorkshopError
 STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 
+def wide_console() -> Console:
+    """Return a console for standard output that folds lines for a terminal, not for a file."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+
+
 def fail(error: WorkshopError) -> NoReturn:
     """Show an error on standard error, and end the program with exit code 1."""
     console = Console(stderr=True, highlight=False)
