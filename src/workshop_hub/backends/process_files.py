@@ -133,6 +133,15 @@ class ServerFiles:
                 os.truncate(self.status, LAUNCHER_STATUS)
 
 
+def records(folder: Path, hub: str) -> Iterator[tuple[Owner, Handle]]:
+    """Return every server that is written down in the folder for this hub."""
+    for path in sorted(folder.glob("*.json")):
+        names, handle = _read_record(path)
+        owner = Owner(hub, *names)
+        if handle is not None and f"{key_of(owner)}.json" == path.name:
+            yield owner, handle
+
+
 class LogWatch:
     """Keeps the logs of running servers bounded: one task for all, while there are any."""
 
