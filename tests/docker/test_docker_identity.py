@@ -41,6 +41,23 @@ async def test_it_is_the_user_with_her_groups_and_home(
     assert (made.st_uid, made.st_gid) == (account.uid, account.gid)
 
 
+async def test_she_has_her_name_inside_and_cannot_change_it(
+    harness: DockerHarness, backend: DockerBackend
+) -> None:
+    account = harness.account("alice")
+    for _ in range(2):  # the second time from what was remembered of the image
+        server = await harness.start(backend, harness.make_spec())
+        assert await harness.run(server.id, "whoami") == (0, "alice\n")
+        code, output = await harness.run(server.id, "sh", "-c", "eval echo ~alice; id -Gn")
+        assert (code, output.split("\n")[0]) == (0, account.home)
+        assert (await harness.run(server.id, "getent", "passwd", "root"))[0] == 0
+        for file in ("/etc/passwd", "/etc/group"):
+            assert (await harness.run(server.id, "test", "-w", file))[0] == 1
+            _, mode = await harness.run(server.id, "stat", "-c", "%u %a", file)
+            assert mode == "0 644\n"
+        await backend.stop(server.handle, now=True)
+
+
 async def test_the_kernel_says_it_has_no_privileges(
     harness: DockerHarness, backend: DockerBackend
 ) -> None:

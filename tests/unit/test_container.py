@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from workshop_hub.backends import container, container_failure, enforcement, extras, hub_address
+from workshop_hub.backends import (
+    container,
+    container_accounts,
+    container_failure,
+    enforcement,
+    extras,
+    hub_address,
+)
 from workshop_hub.backends.base import Address, Certificates, ContainerOptions, LaunchSpec, Owner
 from workshop_hub.backends.container import Machine, Mount
 from workshop_hub.errors import (
@@ -356,6 +363,29 @@ def test_the_gateway_of_an_old_engine_is_the_subnets_first_address() -> None:
 def test_a_network_without_the_host_in_it_is_refused() -> None:
     with pytest.raises(ConfigError, match="macvlan"):
         hub_address.choose(SPEC, replace(BRIDGE, driver="macvlan"), "")
+
+
+# -- names inside of the container -----------------------------------------------------------------
+
+
+def test_the_accounts_line_comes_first() -> None:
+    image = "root:x:0:0:root:/root:/bin/bash\njovyan:x:1234:100::/home/jovyan:/bin/bash\n"
+    ours = "alice:x:1234:1234::/home/alice:/bin/bash\n"
+    assert container_accounts.with_user(image, ALICE) == ours + image
+    exotic = replace(ALICE, shell="/usr/bin/fish")
+    assert container_accounts.with_user("", exotic).strip().endswith(":/bin/sh")
+
+
+def test_an_account_that_would_break_the_file_is_left_out() -> None:
+    assert container_accounts.with_user("x", replace(ALICE, home="/home/a\nroot::0:0::/:")) == "x"
+    assert container_accounts.with_user("x", replace(ALICE, name="a:b")) == "x"
+
+
+def test_only_groups_without_a_line_are_added() -> None:
+    image = "root:x:0:\nsudo:x:27:\nusers:x:100:"
+    names = {1234: "alice", 27: "wheel", 43: "users", 44: "a:b", 45: "x\ny", 46: "course"}
+    added = container_accounts.with_groups(image, names)
+    assert added == image + "\nalice:x:1234:\ncourse:x:46:\n"
 
 
 # -- failures in words ---------------------------------------------------------------------------

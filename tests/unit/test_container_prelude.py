@@ -37,7 +37,10 @@ def spec(
 
 
 def run(wanted: LaunchSpec) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(wanted), capture_output=True, text=True, check=False, cwd="/")
+    env = {"PATH": os.environ["PATH"], **environment(wanted)}
+    return subprocess.run(
+        command(wanted), env=env, capture_output=True, text=True, check=False, cwd="/"
+    )
 
 
 def refused(wanted: LaunchSpec) -> str:
@@ -121,11 +124,14 @@ def test_certificates_are_written_for_the_user_alone_and_leave_the_environment(
     given = spec(
         tmp_path, tmp_path, cmd=("env",), certificates=Certificates("KEY\n2", "CERT", "CA")
     )
-    shell = [part.replace("/run/workshop-hub", str(tmp_path)) for part in command(given)]
-    assert SCRIPT.replace("/run/workshop-hub", str(tmp_path)) in shell
+    env = {
+        key: value.replace("/run/workshop-hub", str(tmp_path))
+        for key, value in environment(given).items()
+    }
+    assert SCRIPT not in env.values()
     result = subprocess.run(
-        shell,
-        env={"PATH": os.environ["PATH"], **environment(given)},
+        command(given),
+        env={"PATH": os.environ["PATH"], **env},
         capture_output=True,
         text=True,
         check=True,

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncGenerator
 from typing import ClassVar
 
-from workshop_hub.backends import container, container_failure, enforcement, extras, hub_address
+from workshop_hub.backends import (
+    container,
+    container_end,
+    container_failure,
+    enforcement,
+    extras,
+    hub_address,
+)
 from workshop_hub.backends.base import (
     Address,
     Handle,
@@ -18,6 +24,7 @@ from workshop_hub.backends.base import (
     Progress,
     ServerStatus,
     Usage,
+    early_exit,
 )
 from workshop_hub.backends.docker_base import DockerOptions
 from workshop_hub.errors import (
@@ -29,7 +36,6 @@ from workshop_hub.errors import (
 )
 from workshop_hub.policy.limits import small_memory_warning
 from workshop_hub.system import log_files
-from workshop_hub.system.engine_errors import EngineConflict, EngineNotFound
 from workshop_hub.system.engine_replies import Container, Network
 
 LOG_LINES = 50
@@ -37,9 +43,6 @@ LOG_LINES = 50
 
 SAVED_LINES = 2000
 """Lines of the log that are kept when the container is removed."""
-
-KILL_DEADLINE = 10.0
-"""Seconds that the kernel gets to end killed processes."""
 
 
 class DockerBackend(DockerOptions):
@@ -168,10 +171,14 @@ class DockerBackend(DockerOptions):
         handle = await self._create(spec, address)
         try:
             yield Progress(70, "Starting the container", handle)
+            await self._introduce(handle, spec)
             await self.engine.start(str(handle["id"]))
             ip, port = await self._meet(handle, spec, address)
             yield Progress(80, "Waiting for the server to listen", handle)
             await self._await_listening(handle, ip, port, timeout=spec.start_timeout)
+            # It may have ended, and its address been given to another container meanwhile.
+            if (ip, port) != await self._meet(handle, spec, address):
+                raise EngineError("The container's address changed while it started.")
             await self._check_enforced(handle, spec)
         except WorkshopError as exc:
             error = container_failure.explain(exc, spec, address)
@@ -201,20 +208,31 @@ class DockerBackend(DockerOptions):
             self.log.warning("%s: the container engine warns: %s", spec.owner, warning)
         return {"id": made, "name": request.name, "port": address.port}
 
+    async def _introduce(self, handle: Handle, spec: LaunchSpec) -> None:
+        """Give the account a name inside. A server can do without, so nothing of it is fatal."""
+        if self.read_only:
+            return
+        try:
+            await self.names.write(self.engine, str(handle["id"]), spec.account)
+        except WorkshopError as exc:
+            self.log.warning("%s has no name in its container: %s", spec.owner, exc)
+
     async def _meet(self, handle: Handle, spec: LaunchSpec, address: Address) -> tuple[str, int]:
-        """Return where the hub reaches the server."""
+        """Return where the hub reaches the server. Raises ServerExited where it has ended."""
+        found = await self.engine.inspect(str(handle["id"]))
+        if found is None or not found.running:
+            raise early_exit(await self.poll(handle))
         network = spec.container.network_name or self.network_name
         if network == container.HOST_NETWORK:
             return address.ip, address.port
-        found = await self.engine.inspect(str(handle["id"]))
-        if found is None:
-            raise EngineError("The container vanished while it started.", remedy="Try again.")
-        if not found.running:
-            # It has ended already; _await_listening says why.
-            return container.LOOPBACK, address.port
         if self._publishes(spec):
             return container.LOOPBACK, found.published[address.port]
-        return found.addresses[network], address.port
+        if network in found.addresses:
+            return found.addresses[network], address.port
+        raise EngineError(
+            f'The container has no address in the network "{network}".',
+            remedy="Give the network's name in network_name, not its id.",
+        )
 
     async def _check_enforced(self, handle: Handle, spec: LaunchSpec) -> None:
         """Compare with the kernel's files: what an engine or a runtime drops, it drops silently."""
@@ -265,43 +283,9 @@ class DockerBackend(DockerOptions):
         self.host_ports.release(str(handle["name"]))
 
     async def _remove(self, found: Container, *, now: bool) -> None:
-        if found.running and not now:
-            await self._signal(found.id, found.stop_signal)
-            now = not await self._ended(found.id, self.stop_timeout)
-        if found.running and now:
-            await self._signal(found.id, "SIGKILL")
-            await self._ended(found.id, KILL_DEADLINE)
+        await container_end.end(self.engine, found, grace=0.0 if now else self.stop_timeout)
         await self._save_log(found)
-        try:
-            await self.engine.remove(found.id)
-        except EngineNotFound:
-            return
-        except EngineConflict:
-            # Somebody else removes it at this moment.
-            if not await self._gone(found.id, KILL_DEADLINE):
-                raise
-
-    async def _signal(self, container_id: str, signal: str) -> None:
-        with contextlib.suppress(EngineConflict, EngineNotFound):  # it has ended meanwhile
-            await self.engine.kill(container_id, signal)
-
-    async def _ended(self, container_id: str, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while True:
-            found = await self.engine.inspect(container_id)
-            if found is None or not found.running:
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            await asyncio.sleep(0.1)
-
-    async def _gone(self, container_id: str, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while await self.engine.inspect(container_id) is not None:
-            if time.monotonic() >= deadline:
-                return False
-            await asyncio.sleep(0.1)
-        return True
+        await container_end.remove(self.engine, found.id)
 
     async def _save_log(self, found: Container) -> None:
         try:

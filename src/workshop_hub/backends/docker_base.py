@@ -11,6 +11,7 @@ from traitlets import Bool, Float, Integer, Tuple, Unicode
 from workshop_hub.backends import docker_doctor
 from workshop_hub.backends.base import Backend, Finding
 from workshop_hub.backends.container import Mount, with_sources
+from workshop_hub.backends.container_accounts import AccountNames
 from workshop_hub.errors import WorkshopError
 from workshop_hub.system import binds, container_cgroup
 from workshop_hub.system.accounts import Account
@@ -177,6 +178,7 @@ class DockerOptions(Backend):
     _pulls: Pulls | None = None
     _ports: PortTable | None = None
     _folders: CallPool | None = None
+    _names: AccountNames | None = None
     _info: tuple[float, EngineInfo] | None = None
 
     @property
@@ -203,6 +205,13 @@ class DockerOptions(Backend):
         if self._ports is None:
             self._ports = PortTable(*self.host_port_range)
         return self._ports
+
+    @property
+    def names(self) -> AccountNames:
+        """What gives accounts a name in their containers."""
+        if self._names is None:
+            self._names = AccountNames()
+        return self._names
 
     def close(self) -> None:
         """Close the connections to the engine."""

@@ -20,6 +20,9 @@ CERTIFICATE_DIR = "/run/workshop-hub"
 NAMES = ("key.pem", "cert.pem", "ca.pem")
 _VARIABLES = ("WORKSHOP_HUB_KEY", "WORKSHOP_HUB_CERT", "WORKSHOP_HUB_CA")
 
+_SCRIPT = "WORKSHOP_HUB_START"
+"""The script's own variable: entrypoints like docker-stacks' start.sh log the whole command."""
+
 # $1 notebook directory or empty, $2 "create" or empty, $3 number of roots, roots, command
 SCRIPT = f"""
 refuse() {{ echo "{MARK}$1" >&2; exit {REFUSED}; }}
@@ -31,8 +34,8 @@ if [ -n "${{{_VARIABLES[0]}:-}}" ]; then
     printf %s "${_VARIABLES[2]}" >{CERTIFICATE_DIR}/{NAMES[2]} ||
         refuse "The certificates of internal_ssl could not be written to {CERTIFICATE_DIR}."
     umask "$mask"
-    unset {" ".join(_VARIABLES)}
 fi
+unset {_SCRIPT} {" ".join(_VARIABLES)}
 dir=$1 create=$2 roots=$3
 shift 3
 if [ -n "$dir" ]; then
@@ -66,21 +69,31 @@ def command(spec: LaunchSpec) -> tuple[str, ...]:
 
     So an image without a shell can run a server that has neither directory nor certificates.
     """
-    if not spec.notebook_dir and spec.certificates is None:
+    if not _is_needed(spec):
         return spec.cmd
     roots = spec.allowed_roots if spec.notebook_dir else ()
     create = "create" if spec.create_notebook_dir else ""
     numbers = (spec.notebook_dir, create, str(len(roots)))
-    return ("/bin/sh", "-c", SCRIPT, "workshop-hub", *numbers, *roots, *spec.cmd)
+    return ("/bin/sh", "-c", f'eval "${_SCRIPT}"', "workshop-hub", *numbers, *roots, *spec.cmd)
 
 
 def environment(spec: LaunchSpec) -> dict[str, str]:
     """Return what the prelude reads, and removes before the server starts."""
-    certificates = spec.certificates
-    if certificates is None:
+    if not _is_needed(spec):
         return {}
-    texts = (certificates.key, certificates.certificate, certificates.authority)
-    return dict(zip(_VARIABLES, texts, strict=True))
+    given = {_SCRIPT: SCRIPT}
+    if spec.certificates is not None:
+        pems = (
+            spec.certificates.key,
+            spec.certificates.certificate,
+            spec.certificates.authority,
+        )
+        given.update(zip(_VARIABLES, pems, strict=True))
+    return given
+
+
+def _is_needed(spec: LaunchSpec) -> bool:
+    return bool(spec.notebook_dir) or spec.certificates is not None
 
 
 def refusal(exit_code: int | None, log: str) -> str:

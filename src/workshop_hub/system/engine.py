@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from workshop_hub.errors import ConfigError, EngineError, ImageError
+from workshop_hub.system import tar_files
 from workshop_hub.system.calls import CallPool
 from workshop_hub.system.engine_errors import (
     EngineConflict,
@@ -116,6 +117,22 @@ class Engine:
 
         # The engine may unpack a large image's layers meanwhile.
         return await self._change(work, name, CREATE_TIMEOUT)
+
+    async def read_files(self, container: str, *paths: str) -> dict[str, str]:
+        """Return small text files of a container by path, without those that it does not have."""
+
+        def work(client: APIClient) -> dict[str, str]:
+            return {
+                path: text for path in paths if (text := tar_files.fetch(client, container, path))
+            }
+
+        return await self._change(work, container, self.call_timeout)
+
+    async def write_files(self, container: str, files: Mapping[str, str]) -> None:
+        """Write small text files into a container, owned by root and readable by all."""
+        await self._change(
+            lambda client: tar_files.store(client, container, files), container, self.call_timeout
+        )
 
     async def start(self, container: str) -> None:
         """Start a created container."""

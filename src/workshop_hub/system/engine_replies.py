@@ -26,6 +26,7 @@ class Container:
     id: str
     name: str
     image: str
+    image_id: str
     labels: Mapping[str, str]
     status: str
     running: bool
@@ -47,6 +48,7 @@ class Container:
             id=reply["Id"],
             name=reply["Name"].lstrip("/"),
             image=config.get("Image", ""),
+            image_id=reply.get("Image", ""),
             labels=config.get("Labels") or {},
             status=state.get("Status", ""),
             running=bool(state.get("Running")),
