@@ -18,7 +18,7 @@ from workshop_hub.policy.limits import Limits
 from workshop_hub.system import accounts
 from workshop_hub.system.accounts import Account
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Handle: TypeAlias = "dict[str, JSON]"
 """What finds a server again after the hub was restarted; goes into the hub's database as JSON."""
 
@@ -209,8 +209,16 @@ class Backend(LoggingConfigurable, metaclass=_AbstractTraits):
     hub_id = Unicode(help="Id of this hub; given by the spawner.")
 
     log_dir = Unicode(
-        help="Folder of the servers' logs, made with mode 0700; given by the spawner."
-    )
+        help="""Folder of the servers' logs; made with mode 0700 where it is missing.
+
+        Default: `workshop-logs` in the folder that the hub was started in.
+        Example: `c.ProcessBackend.log_dir = "/var/log/workshop-hub"`.
+        """,
+    ).tag(config=True)
+
+    @default("log_dir")
+    def _default_log_dir(self) -> str:
+        return str(Path("workshop-logs").absolute())
 
     internal_ssl = Bool(False, help="Whether servers speak TLS to the proxy; given by the spawner.")
 
@@ -235,7 +243,9 @@ class Backend(LoggingConfigurable, metaclass=_AbstractTraits):
         """
 
     @abstractmethod
-    def start(self, spec: LaunchSpec, address: Address) -> AsyncGenerator[Progress | Listening, None]:
+    def start(
+        self, spec: LaunchSpec, address: Address
+    ) -> AsyncGenerator[Progress | Listening, None]:
         """Start the server; the last item is Listening.
 
         Leaves nothing behind where it fails or is cancelled. Raises WorkshopError: ServerExited
@@ -274,7 +284,7 @@ class Backend(LoggingConfigurable, metaclass=_AbstractTraits):
         """
         deadline = time.monotonic() + timeout
         next_poll = 0.0
-        while not await accepts_connections(ip, port):
+        while not await self._listens(ip, port):
             if time.monotonic() >= next_poll:
                 status = await self.poll(handle)
                 if not status.running:
@@ -288,6 +298,10 @@ class Backend(LoggingConfigurable, metaclass=_AbstractTraits):
                     log=await self.log_tail(handle),
                 )
             await asyncio.sleep(every)
+
+    async def _listens(self, ip: str, port: int) -> bool:
+        # A container that has ended answers nothing at all: wait less than until the next look.
+        return await accepts_connections(ip, port, timeout=0.2)
 
     @abstractmethod
     async def log_tail(self, handle: Handle) -> str:

@@ -13,13 +13,17 @@ MAX_LOG = 4000
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a server ended. at: ISO 8601 time in UTC. log: last lines of its log."""
+    """Why a server ended.
+
+    at: ISO 8601 time in UTC. log: last lines of its log. expected: that somebody asked for it.
+    """
 
     message: str
     at: str
     log: str = ""
+    expected: bool = False
 
-    def to_state(self) -> dict[str, str]:
+    def to_state(self) -> dict[str, str | bool]:
         """Return it as JSON for the hub's database."""
         return asdict(self)
 
@@ -28,7 +32,12 @@ class Ending:
         """Read what `to_state` wrote; None where there is nothing to read."""
         if not isinstance(state, dict) or not isinstance(state.get("message"), str):
             return None
-        return cls(state["message"], str(state.get("at", "")), str(state.get("log", "")))
+        return cls(
+            state["message"],
+            str(state.get("at", "")),
+            str(state.get("log", "")),
+            bool(state.get("expected", False)),
+        )
 
 
 def died(
@@ -47,6 +56,7 @@ def stopped(*, at: str) -> Ending:
         "It was stopped through the hub: by you, by an administrator, "
         "or because it was idle for long.",
         at,
+        expected=True,
     )
 
 

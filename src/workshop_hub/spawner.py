@@ -1,0 +1,399 @@
+"""WorkshopSpawner: what the hub asks of a spawner, handed on to a backend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jupyterhub.spawner import Spawner
+from jupyterhub.utils import fmt_ip_url
+
+from workshop_hub import startup
+from workshop_hub.backends.base import (
+    Address,
+    Backend,
+    Certificates,
+    ContainerOptions,
+    Handle,
+    LaunchSpec,
+    Listening,
+    Owner,
+    Progress,
+)
+from workshop_hub.backends.docker import DockerBackend
+from workshop_hub.backends.process import ProcessBackend
+from workshop_hub.errors import ConfigError, PortTaken, StartTimeout, WorkshopError
+from workshop_hub.hub_errors import hub_error
+from workshop_hub.options import ServerOptions
+from workshop_hub.policy import ending, environment, images, paths, selection
+from workshop_hub.policy.limits import Limits
+from workshop_hub.policy.templates import render
+from workshop_hub.policy.volumes import rendered_volumes
+from workshop_hub.roster import Roster
+from workshop_hub.system import accounts
+
+STATE_VERSION = 1
+PORT_ATTEMPTS = 3
+
+
+class WorkshopSpawner(ServerOptions, Spawner):
+    """Starts a user's server as a local process or as a container, and holds it to its limits."""
+
+    backends: ClassVar[Mapping[str, type[Backend]]] = {
+        "process": ProcessBackend,
+        "docker": DockerBackend,
+    }
+
+    notice = ""
+    """What the user of the running server should know; shown on the hub's pages."""
+
+    _backend_name = ""
+    _handle: Handle | None = None
+    _ending: ending.Ending | None = None
+    _starting = False
+    _half_started = False
+    _certificates: Certificates | None = None
+    _account: accounts.Account | None = None
+    _exit_code = 0
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._steps: list[Progress] = []
+        self._new_step = asyncio.Event()
+
+    # -- state ------------------------------------------------------------------------------
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Read what `get_state` wrote, perhaps before the hub was restarted."""
+        super().load_state(state)
+        self._ending = ending.Ending.from_state(state.get("ended"))
+        if state.get("version") == STATE_VERSION and state.get("handle"):
+            self._backend_name = str(state.get("backend"))
+            self._handle = state["handle"]
+            self._half_started = bool(state.get("starting"))
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what finds the server again, or why it ended."""
+        state: dict[str, Any] = super().get_state()
+        if self._handle is not None:
+            state.update(version=STATE_VERSION, backend=self._backend_name, handle=self._handle)
+            if self._starting:
+                state["starting"] = True
+        if self._ending is not None:
+            state["ended"] = self._ending.to_state()
+        return state
+
+    def clear_state(self) -> None:
+        """Forget the server, but not why it ended: the next page tells the user."""
+        super().clear_state()
+        self._handle = None
+        self._exit_code = 0
+        self.notice = ""
+
+    # -- start ------------------------------------------------------------------------------
+
+    async def start(self) -> str:
+        """Start the server and return its URL once it listens.
+
+        Raises HTTPError, which carries the message of a WorkshopError.
+        """
+        self._steps.clear()
+        self._ending = None
+        self._starting = True
+        margin = min(5.0, self.start_timeout / 10)
+        try:
+            async with self._roster.lock(self._owner):
+                return await asyncio.wait_for(self._start(), self.start_timeout - margin)
+        except asyncio.TimeoutError as exc:
+            raise hub_error(self._timeout()) from exc
+        except WorkshopError as exc:
+            raise hub_error(exc) from exc
+        finally:
+            self._starting = False
+
+    async def _start(self) -> str:
+        self._backend_name = self._choose_backend()
+        backend = self._roster.backend(self._backend_name)
+        self._add_step(Progress(2, f"Preparing ({self._backend_name})"))
+        wanted = (self.ip, self.port)
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            self.ip, self.port = wanted
+            spec = await self._launch_spec()
+            address = await backend.prepare(spec)
+            try:
+                server = await self._launch(backend, spec, address)
+            except PortTaken:
+                if attempt == PORT_ATTEMPTS or wanted[1]:
+                    raise
+                self._add_step(Progress(5, "Another program took the port; trying another one"))
+            else:
+                scheme = "https" if self.internal_ssl else "http"
+                return f"{scheme}://{fmt_ip_url(server.ip)}:{server.port}"
+        raise AssertionError("unreachable")
+
+    async def _launch(self, backend: Backend, spec: LaunchSpec, address: Address) -> Listening:
+        self.ip, self.port = address.ip, address.port
+        self.cert_paths = dict(address.certificates or {})
+        spec = replace(spec, env=self._environment(backend, spec, address))
+        try:
+            async with aclosing(backend.start(spec, address)) as events:
+                async for event in events:
+                    if isinstance(event, Listening):
+                        self._remember(event.handle)
+                        return event
+                    self._add_step(event)
+                    if event.handle is not None:
+                        self._remember(event.handle)
+        except BaseException:
+            self._handle = None
+            raise
+        raise WorkshopError("The server's start ended without a server.")
+
+    def _remember(self, handle: Handle) -> None:
+        """Store the handle at once, so that a hub that is killed now finds the server again."""
+        if handle == self._handle:
+            return
+        self._handle = dict(handle)
+        if self.orm_spawner is not None:
+            self.orm_spawner.state = self.get_state()
+            self.user.db.commit()
+
+    def _choose_backend(self) -> str:
+        chosen = self.backend(self) if callable(self.backend) else self.backend
+        return selection.check_backend(chosen, self.backends)
+
+    async def _launch_spec(self) -> LaunchSpec:
+        backend = self._roster.backend(self._backend_name)
+        self._account = await backend.account(self.user.name)
+        namespace = self.template_namespace()
+        folder = paths.notebook_dir(self.notebook_dir, namespace)
+        roots = paths.allowed_roots(self.allowed_roots, namespace)
+        if folder:
+            paths.check_inside(folder, roots)
+        return LaunchSpec(
+            owner=self._owner,
+            account=self._account,
+            limits=self.limits(),
+            limits_policy=self.limits_policy,
+            cmd=(*self.cmd, *self.get_args()),
+            notebook_dir=folder,
+            create_notebook_dir=self.create_notebook_dir,
+            allowed_roots=roots,
+            start_timeout=float(self.start_timeout),
+            ip=self.ip,
+            port=self.port,
+            hub_ip=self.hub.ip,
+            hub_port=self.hub.port,
+            certificates=self._certificates,
+            container=self._container_options(namespace),
+        )
+
+    def _container_options(self, namespace: Mapping[str, str]) -> ContainerOptions:
+        offered = images.offered(self._value(self.allowed_images))
+        writable, read_only = rendered_volumes(self.volumes, namespace)
+        _, more = rendered_volumes(self.read_only_volumes, namespace, read_only=True)
+        return ContainerOptions(
+            image=images.choose(self.image, offered, self.user_options.get("image")),
+            pull_policy=self.pull_policy,
+            network_name=self.network_name,
+            volumes=writable,
+            read_only_volumes={**read_only, **more},
+            extra_create_kwargs=self._value(self.extra_create_kwargs),
+            extra_host_config=self._value(self.extra_host_config),
+        )
+
+    def _environment(self, backend: Backend, spec: LaunchSpec, address: Address) -> dict[str, str]:
+        self.hub_connect_url = self.hub_connect_url or self._hub_url(address)
+        env = self.get_env()
+        if spec.notebook_dir and "JUPYTERHUB_ROOT_DIR" not in self.environment:
+            env["JUPYTERHUB_ROOT_DIR"] = spec.notebook_dir
+        if not backend.is_on_this_machine:
+            for name in environment.MACHINE_VARIABLES & set(self.env_keep) - set(self.environment):
+                env.pop(name, None)
+        return environment.checked(env)
+
+    def _hub_url(self, address: Address) -> str | None:
+        """Return where the server reaches the hub; None leaves it to the hub's configuration."""
+        if self.hub.connect_ip or self.hub.connect_url:
+            return None
+        if address.hub_url or self.hub.ip not in ("", "0.0.0.0", "::"):  # noqa: S104 - a comparison
+            return address.hub_url
+        return f"{self.hub.proto}://127.0.0.1:{self.hub.port}"
+
+    def get_env(self) -> dict[str, Any]:
+        """Return the server's environment, with a `default_url` that stays on the server."""
+        env: dict[str, Any] = super().get_env()
+        if self.default_url and "JUPYTERHUB_DEFAULT_URL" not in self.environment:
+            env["JUPYTERHUB_DEFAULT_URL"] = paths.default_url(
+                self.default_url, self.template_namespace()
+            )
+        return env
+
+    def template_namespace(self) -> dict[str, str]:
+        """Return the fields of templates: the same on every backend."""
+        account = self._account
+        return {
+            "username": self.user.name if self.user else "user",
+            "servername": self.name,
+            "home": account.home if account else "/home/user",
+            "uid": str(account.uid) if account else "1000",
+            "base_url": self.server.base_url if self.server else "/",
+        }
+
+    def format_string(self, s: str) -> str:
+        """Fill in a template; ConfigError lists the fields where it is broken."""
+        return render("template", s, self.template_namespace())
+
+    async def move_certs(self, paths: dict[str, str]) -> dict[str, str]:
+        """Keep the certificates for the start: they are written as the user, by the user."""
+        key, certificate, authority = (
+            Path(paths[name]).read_text(encoding="ascii")
+            for name in ("keyfile", "certfile", "cafile")
+        )
+        self._certificates = Certificates(key, certificate, authority)
+        return paths
+
+    # -- while it runs ----------------------------------------------------------------------
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the steps of the start, as they happen."""
+        shown = 0
+        while True:
+            new_step = self._new_step
+            for step in self._steps[shown:]:
+                yield {"progress": step.percent, "message": step.message}
+            shown = len(self._steps)
+            await new_step.wait()
+
+    def _add_step(self, step: Progress) -> None:
+        self._steps.append(step)
+        self._new_step.set()
+        self._new_step = asyncio.Event()
+
+    async def poll(self) -> int | None:
+        """Return None while the server runs, else its exit code (0 where it is not known)."""
+        if self._starting:
+            return None
+        if self._handle is None:
+            return self._exit_code
+        backend = self._roster.backend(self._backend_name)
+        if self._half_started:
+            self.log.warning("%s: ending what a killed hub left half started", self._owner)
+            await self._clear_away(backend)
+            return 1
+        status = await backend.poll(self._handle)
+        if status.unknown:
+            self.log.warning(
+                "%s: cannot tell whether the server runs, so it counts as running: %s",
+                self._owner,
+                status.unknown,
+            )
+        if status.running:
+            self._note_memory(status.oom_kills)
+            return None
+        self._ending = ending.died(
+            status.exit_code, status.oom_kills, self._known_limits(), at=_now(), log=status.log
+        )
+        self.log.warning("%s's server has ended. %s", self._owner, self._ending.message)
+        self._exit_code = status.exit_code or 0
+        await self._clear_away(backend)
+        return self._exit_code
+
+    async def _clear_away(self, backend: Backend) -> None:
+        """End what a dead server left: its kernels, its container, its cgroup."""
+        handle, self._handle = self._handle, None
+        if handle is None:
+            return
+        try:
+            async with self._roster.lock(self._owner):
+                await backend.stop(handle, now=True)
+        except WorkshopError as exc:
+            self.log.error("%s: what the server left could not be removed: %s", self._owner, exc)
+
+    def _note_memory(self, oom_kills: int) -> None:
+        notice = ending.memory_notice(oom_kills, self._known_limits()) if oom_kills else ""
+        if notice and notice != self.notice:
+            self.log.warning("%s: %s", self._owner, notice)
+        self.notice = notice
+
+    async def stop(self, now: bool = False) -> None:
+        """End the server and all that it started; do nothing where it has ended."""
+        handle = self._handle
+        if handle is None:
+            return
+        async with self._roster.lock(self._owner):
+            await self._roster.backend(self._backend_name).stop(handle, now=now)
+        self._handle = None
+        self._ending = ending.stopped(at=_now())
+
+    # -- what is shared, and what is derived --------------------------------------------------
+
+    def limits(self) -> Limits:
+        """Return the limits that the options ask for; LimitError where they mean nothing."""
+        return Limits(
+            cpu_limit=self.cpu_limit,
+            mem_limit=self.mem_limit,
+            cpu_guarantee=self.cpu_guarantee,
+            mem_guarantee=self.mem_guarantee,
+            pids_limit=self.pids_limit,
+        )
+
+    def check_options(self) -> None:
+        """Raise ConfigError where the options, taken together, cannot work for any user."""
+        namespace = self.template_namespace()
+        self.limits()
+        paths.allowed_roots(self.allowed_roots, namespace)
+        paths.notebook_dir(self.notebook_dir, namespace)
+        paths.default_url(self.default_url, namespace)
+        for volumes in (self.volumes, self.read_only_volumes):
+            rendered_volumes(volumes, namespace)
+        if not callable(self.backend):
+            selection.check_backend(self.backend, self.backends)
+
+    def backends_in_use(self) -> set[str]:
+        """Return the backends that the configuration names; all of them where it computes them."""
+        overrides = self.group_overrides
+        if callable(self.backend) or callable(overrides) or self.apply_user_options:
+            return set(self.backends)
+        named = [each["spawner_override"].get("backend") for each in overrides.values()]
+        if any(callable(name) for name in named):
+            return set(self.backends)
+        return {self.backend, *filter(None, named)}
+
+    @property
+    def _roster(self) -> Roster:
+        return Roster.of(self.user.settings, self.backends, config=self.config, log=self.log)
+
+    @property
+    def _owner(self) -> Owner:
+        return Owner(self._roster.hub_id, self.user.name, self.name)
+
+    def _value(self, option: Any) -> Any:
+        """Return an option's value; call it first where it is a function of the spawner."""
+        return option(self) if callable(option) else option
+
+    def _timeout(self) -> StartTimeout:
+        last = self._steps[-1].message if self._steps else "none"
+        return StartTimeout(
+            f"The server was not ready within {self.start_timeout} seconds; "
+            f'the last step was "{last}".',
+            remedy="Try again; if it happens again, ask the administrator to raise start_timeout.",
+        )
+
+    def _known_limits(self) -> Limits:
+        try:
+            return self.limits()
+        except ConfigError:
+            return Limits()  # changed since the server was started, to something that is wrong
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+startup.watch()
