@@ -87,8 +87,9 @@ class ProcessBackend(ProcessOptions):
         start = Start(self._launcher, spec, address, self._files(key_of(spec.owner)), tree)
         try:
             server = start.write_down()
-            if server.group:
+            if tree and server.group:
                 cgroup.create(server.group, settings)
+                tree.protect()
             yield Progress(10, f"Starting a process as {server.account}", server.handle)
             server = await start.launch()
             self._log_watch.add(start.files)

@@ -38,15 +38,33 @@ class Tree:
     lacks: str = ""
     remedy: str = ""
 
+    @property
+    def is_the_hubs_own(self) -> bool:
+        """Whether a hub that is root made all of it, and no administrator decides about it."""
+        return self.users.parent == self.mount.path / ROOT_HOLDER
+
+    def protect(self) -> None:
+        """Claim for the hub's own groups what the servers in them are guaranteed, and no more.
+
+        With less no guarantee holds, with more all servers are protected alike. Where the groups
+        are delegated, the administrator has claimed it for the unit.
+        """
+        if not self.is_the_hubs_own:
+            return
+        servers = (self.users / name for name in cgroup.names(self.users))
+        total = sum(cgroup.number(server, "memory.low") or 0 for server in servers)
+        for group in (self.users.parent, self.users):
+            with suppress(OSError):
+                cgroup.write(group / "memory.low", str(total))
+
     def unprotected(self) -> list[Path]:
         """Return the groups above the servers without memory.low: no guarantee holds in them."""
+        if self.is_the_hubs_own or "memory" not in self.controllers:
+            return []
         inner = self.users.relative_to(self.mount.path).parts
         groups = [self.mount.path.joinpath(*inner[:depth]) for depth in range(1, len(inner) + 1)]
         return [
-            group
-            for group in groups
-            if "memory" in self.controllers and (group / "memory.low").exists()
-            if cgroup.texts(group, ["memory.low"])["memory.low"] == "0"
+            group for group in groups if cgroup.texts(group, ["memory.low"]) == {"memory.low": "0"}
         ]
 
 
@@ -98,7 +116,7 @@ def _holder(configured: str, mount: Mount) -> Path:
 
 def _chain(holder: Path, mount: Mount) -> list[Path]:
     """Return the groups that must hand controllers down, from the top."""
-    if holder.parent == mount.path and holder.name == ROOT_HOLDER:
+    if holder == mount.path / ROOT_HOLDER:
         return [mount.path, holder, holder / USERS]
     return [holder, holder / USERS]
 
