@@ -25,6 +25,8 @@ def hub_error(error: WorkshopError) -> HTTPError:
         translated = HTTPError(400, error.sentence, reason=error.label)
     else:
         translated = SpawnException(error.sentence, reason=error.label)
-    translated.jupyterhub_message = error.jupyterhub_message
-    translated.jupyterhub_html_message = error.jupyterhub_html_message
+    shown = {
+        name: getattr(error, name) for name in ("jupyterhub_message", "jupyterhub_html_message")
+    }
+    vars(translated).update(shown)
     return translated

@@ -48,7 +48,7 @@ class Memory(ByteSpecification):
             ) from exc
 
 
-class Cores(Float):
+class Cores(Float):  # type: ignore[type-arg] # traitlets 5.9 has no parameters
     """CPU cores: 0.5, 2."""
 
     def validate(self, obj: object, value: object) -> float:
@@ -177,6 +177,8 @@ class ServerOptions(HasTraits):
         default_value="ifnotpresent",
         help="""When an image is pulled before a container is made from it.
 
+        "ifnotpresent": where the engine does not have it. "always": before every start. "never":
+        not at all; a start from an image that is absent fails.
         Example: `c.WorkshopSpawner.pull_policy = "never"`.
         """,
     ).tag(config=True)

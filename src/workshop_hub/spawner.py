@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import fmt_ip_url
@@ -21,6 +21,7 @@ from workshop_hub.backends.base import (
     ContainerOptions,
     Handle,
     LaunchSpec,
+    LimitsPolicy,
     Listening,
     Owner,
     Progress,
@@ -48,6 +49,10 @@ class WorkshopSpawner(ServerOptions, Spawner):
         "process": ProcessBackend,
         "docker": DockerBackend,
     }
+
+    ip: str
+    port: int
+    hub_connect_url: str | None
 
     notice = ""
     """What the user of the running server should know; shown on the hub's pages."""
@@ -179,7 +184,7 @@ class WorkshopSpawner(ServerOptions, Spawner):
             owner=self._owner,
             account=self._account,
             limits=self.limits(),
-            limits_policy=self.limits_policy,
+            limits_policy=cast(LimitsPolicy, self.limits_policy),
             cmd=(*self.cmd, *self.get_args()),
             notebook_dir=folder,
             create_notebook_dir=self.create_notebook_dir,
