@@ -149,10 +149,18 @@ def spawner_options(plan: Plan, folder: Path) -> dict[str, object]:
 
 
 def own_account_options(plan: Plan, folder: Path) -> dict[str, object]:
-    """Return options that keep the caller's home clean: its servers write below `folder`."""
-    place = folder / "home"
-    place.mkdir()
-    options: dict[str, object] = {
+    """Return options that keep the caller's home clean: its servers write elsewhere.
+
+    That is below `folder`, and for containers in their own /tmp.
+    """
+    place = Path("/tmp/workshop-demo")  # noqa: S108 - inside the container
+    options: dict[str, object] = {}
+    if plan.backend == "process":
+        place = folder / "home"
+        place.mkdir()
+        options["ProcessBackend.run_as"] = "hub"
+    return {
+        **options,
         "WorkshopSpawner.notebook_dir": f"{place}/notebooks",
         "WorkshopSpawner.allowed_roots": [str(place)],
         "WorkshopSpawner.environment": {
@@ -164,11 +172,6 @@ def own_account_options(plan: Plan, folder: Path) -> dict[str, object]:
             "npm_config_cache": f"{place}/npm",
         },
     }
-    if plan.backend == "process":
-        options["ProcessBackend.run_as"] = "hub"
-    else:
-        options["WorkshopSpawner.volumes"] = {str(place): str(place)}
-    return options
 
 
 def authenticator_options(account: DemoAccount) -> dict[str, object]:
