@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +23,8 @@ from workshop_hub.errors import (
     StartTimeout,
     WorkshopError,
 )
+from workshop_hub.launch import become, message
+from workshop_hub.launch.message import Order
 from workshop_hub.policy.limits import Limits
 from workshop_hub.system.accounts import Account
 
@@ -49,6 +52,18 @@ async def test_root_is_refused(root_hub: ProcessHarness) -> None:
     root_hub.account = replace(root_hub.account, uid=0)
     with pytest.raises(AccountRefused):
         await root_hub.backend().prepare(root_hub.spec())
+
+
+def test_the_launcher_itself_does_nothing_as_root(machine: None) -> None:
+    order = Order(key="k", uid=0, cmd=("true",), env={})
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", become.__file__],
+        input=message.start_message(order),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == become.REFUSED
+    assert b"as root" in done.stdout
 
 
 async def test_run_as_hub_is_refused_to_root(root_hub: ProcessHarness) -> None:

@@ -54,14 +54,14 @@ async def run(argv: Sequence[str], told: bytes, *, out: int, err: int, timeout: 
         raise LauncherRefused(f"{argv[0]} cannot be run: {exc.strerror}.") from exc
     talk = asyncio.ensure_future(process.communicate(told))
     try:
-        await asyncio.wait({talk}, timeout=timeout)
+        in_time, _ = await asyncio.wait({talk}, timeout=timeout)
     except asyncio.CancelledError:
         await asyncio.wait({talk}, timeout=GRACE)
         raise
     finally:
         if not talk.done():
             await _give_up(process, talk)
-    if process.returncode is None or talk.cancelled():
+    if not in_time or process.returncode is None:
         raise LauncherRefused(
             f"The launcher did not finish within {timeout:g} seconds.",
             remedy="Ask the administrator: sudo may wait for a directory service (LDAP, sssd).",

@@ -79,7 +79,7 @@ def create(group: Path, settings: Iterable[Setting]) -> None:
         raise explain(exc, group) from exc
     for setting in settings:
         if setting.file == SWAP and not (group / SWAP).exists():
-            _refuse_uncounted_swap()
+            refuse_uncounted_swap()
             continue
         try:
             write(group / setting.file, setting.value)
@@ -200,7 +200,7 @@ _REASONS = {
 }
 
 
-def _refuse_uncounted_swap(swaps: Path = Path("/proc/swaps")) -> None:
+def refuse_uncounted_swap(swaps: Path = Path("/proc/swaps")) -> None:
     """Raise LimitsNotEnforceable where a server could go round its memory limit by swapping."""
     if swaps.exists() and len(swaps.read_text().splitlines()) > 1:
         raise LimitsNotEnforceable(
