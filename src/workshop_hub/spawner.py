@@ -12,6 +12,7 @@ from typing import Any, ClassVar, cast
 
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import fmt_ip_url
+from traitlets import default
 
 from workshop_hub import startup
 from workshop_hub.backends.base import (
@@ -395,6 +396,17 @@ class WorkshopSpawner(ServerOptions, Spawner):
             return self.limits()
         except ConfigError:
             return Limits()  # changed since the server was started, to something that is wrong
+
+
+class WorkshopDockerSpawner(WorkshopSpawner):
+    """WorkshopSpawner that makes containers unless it is told otherwise.
+
+    For a configuration written for dockerspawner, which then needs nothing but new class names.
+    """
+
+    @default("backend")
+    def _default_backend(self) -> str:
+        return "docker"
 
 
 def _now() -> str:
