@@ -275,3 +275,63 @@ def require_engine() -> str:
     # Docker 20.10 does not tell; it takes the first address of the subnet.
     first = next(ipaddress.ip_network(config["Subnet"]).hosts())
     return str(config.get("Gateway") or first)
+
+
+class EngineProxy:
+    """Stands between a backend and the real engine, which it can make hang or vanish."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "proxy.sock"
+        self.url = f"unix://{self.path}"
+        self._open = asyncio.Event()
+        self._open.set()
+        self._server: asyncio.AbstractServer | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def up(self) -> None:
+        """Take requests."""
+        self._server = await asyncio.start_unix_server(self._serve, str(self.path))
+
+    async def down(self) -> None:
+        """Close every connection and take no more, as an engine that is restarted."""
+        if self._server is not None:
+            self._server.close()
+            self.path.unlink(missing_ok=True)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def hang(self) -> None:
+        """Take requests and answer none."""
+        self._open.clear()
+
+    def recover(self) -> None:
+        """Answer again, also what was asked meanwhile."""
+        self._open.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        engine_reader, engine_writer = await asyncio.open_unix_connection(
+            URL.removeprefix("unix://")
+        )
+        pumps = [
+            asyncio.ensure_future(self._pump(reader, engine_writer)),
+            asyncio.ensure_future(self._pump(engine_reader, writer)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            for end in (writer, engine_writer):
+                end.close()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await self._open.wait()
+            writer.write(data)
+            await writer.drain()

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +25,11 @@ from workshop_hub.errors import (
     ForeignContainer,
     HubUnreachable,
     ImageError,
+    LimitsNotEnforceable,
     ServerExited,
     StartTimeout,
 )
+from workshop_hub.policy.limits import Limits
 
 NAME = f"workshop-{HUB_ID}-alice"
 
@@ -161,6 +164,20 @@ async def test_a_server_that_dies_tells_how(harness: DockerHarness, backend: Doc
     assert harness.containers() == [NAME]  # kept until its reason was read
     await backend.stop(server.handle, now=True)
     assert harness.containers() == []
+
+
+async def test_a_server_killed_by_somebody_is_not_said_to_lack_memory(
+    harness: DockerHarness, backend: DockerBackend
+) -> None:
+    server = await harness.start(backend, harness.make_spec())
+    harness.client.kill(server.id)
+
+    async def ended() -> bool:
+        return not (await backend.poll(server.handle)).running
+
+    await eventually(ended, "the server is seen to have ended")
+    status = await backend.poll(server.handle)
+    assert (status.exit_code, status.oom_kills) == (137, 0)
 
 
 async def test_a_container_removed_behind_our_back_has_ended(
@@ -398,3 +415,40 @@ async def test_a_home_behind_the_administrators_link_is_mounted(
     home.symlink_to("disk2")
     server = await harness.start(backend, harness.make_spec())
     assert (await harness.run(server.id, "cat", str(home / "mine"))) == (0, "yes")
+
+
+# -- limits that the engine cannot enforce -------------------------------------------------------
+
+
+async def test_a_limit_that_cannot_be_enforced_starts_nothing_unless_told_to_warn(
+    harness: DockerHarness, backend: DockerBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the engine's answer changed: this machine's own can enforce everything."""
+    info = await backend.engine_info()
+    backend._info = (time.monotonic(), replace(info, pids=False))
+    spec = harness.make_spec(limits=Limits(pids_limit=100))
+    with pytest.raises(LimitsNotEnforceable, match="pids_limit: the kernel has no pids controller"):
+        await backend.prepare(spec)
+    server = await harness.start(backend, replace(spec, limits_policy="warn"))
+    assert (await backend.poll(server.handle)).running
+    assert "pids_limit: the kernel has no pids controller" in caplog.text
+
+
+# -- the way from the container to the hub -------------------------------------------------------
+
+
+async def test_a_server_that_cannot_reach_the_hub_names_the_firewall(
+    harness: DockerHarness, backend: DockerBackend
+) -> None:
+    """With the real server, and an address at which nothing listens in place of a firewall."""
+    backend.hub_connect_ip = "127.0.0.1"
+    env = {"JUPYTERHUB_API_TOKEN": "a" * 32, "JUPYTERHUB_CLIENT_ID": "jupyterhub-user-alice"}
+    env |= {"JUPYTERHUB_USER": "alice", "JUPYTERHUB_SERVICE_PREFIX": "/user/x/"}
+    env |= {"JUPYTERHUB_BASE_URL": "/", "JUPYTERHUB_OAUTH_CALLBACK_URL": "/user/x/oauth_callback"}
+    cmd = ("/opt/jupyter/bin/jupyterhub-singleuser",)
+    spec = harness.make_spec(cmd, env=env, start_timeout=6.0)
+    with pytest.raises(HubUnreachable, match=f"http://127.0.0.1:{harness.hub.port}") as caught:
+        await harness.start(backend, spec)
+    assert "firewall" in caught.value.remedy
+    assert "Failed to connect to my Hub" in caught.value.log
+    assert harness.containers() == []

@@ -99,6 +99,7 @@ async def test_a_server_that_is_itself_the_hog_is_told_from_one_that_exits(
     status = await backend.poll(server.handle)
     assert status.exit_code == 137
     assert status.oom_kills >= 1
+    assert await backend.engine.saw_oom(server.id)
 
 
 async def test_too_little_memory_to_start_says_so(

@@ -419,13 +419,14 @@ def test_the_preludes_words_reach_the_user() -> None:
 
 
 def test_a_server_that_cannot_reach_the_hub_blames_the_firewall() -> None:
-    log = "ERROR Failed to connect to my Hub at http://172.17.0.1:8081/hub/api"
-    for error in (exited(1, log), StartTimeout("It did not listen.", log=log)):
-        explained = explain(error)
+    line = "ERROR Failed to connect to my Hub at http://172.17.0.1:8081/hub/api"
+    log = f"{line}\nTraceback\n{line}\nConnectionRefusedError"
+    for error in (exited(1, "ConnectionRefusedError"), StartTimeout("It did not listen.")):
+        explained = container_failure.explain(error, SPEC, ADDRESS, log)
         assert isinstance(explained, HubUnreachable)
         assert "http://172.17.0.1:8081" in explained.message
         assert "firewall" in explained.remedy
-        assert explained.log == log
+        assert explained.log == f"{line}\n{line}"
 
 
 def test_a_lost_port_is_told_so_that_another_is_tried() -> None:

@@ -25,12 +25,17 @@ PORT_IN_USE = re.compile(r"already in use|no available port|Address in use|EADDR
 NO_PROGRAM = re.compile(r"executable file not found|no such file or directory|not found", re.I)
 
 
-def explain(error: WorkshopError, spec: LaunchSpec, address: Address) -> WorkshopError:
-    """Return a better error than `error` where the log or the engine's words allow one."""
+def explain(
+    error: WorkshopError, spec: LaunchSpec, address: Address, log: str = ""
+) -> WorkshopError:
+    """Return a better error than `error` where the log or the engine's words allow one.
+
+    log: all of the server's log; the few lines of `error` may be but the end of a traceback.
+    """
+    if isinstance(error, ServerExited | StartTimeout) and hub_address.NO_HUB in log:
+        return hub_address.unreachable_from_inside(address.hub_url, log)
     if isinstance(error, ServerExited):
         return _exited(error, spec, address)
-    if isinstance(error, StartTimeout) and hub_address.NO_HUB in error.log:
-        return hub_address.unreachable_from_inside(address.hub_url, error.log)
     if isinstance(error, EngineError) and not isinstance(error, EngineUnavailable):
         return _refused(error, spec)
     return error
@@ -42,8 +47,6 @@ def _exited(error: ServerExited, spec: LaunchSpec, address: Address) -> Workshop
         return DirectoryRefused(refusal, remedy="Choose another one, or ask the administrator.")
     if error.exit_code in (NOT_FOUND, NOT_EXECUTABLE) and NO_PROGRAM.search(error.log):
         return _no_server(spec, error.log)
-    if hub_address.NO_HUB in error.log:
-        return hub_address.unreachable_from_inside(address.hub_url, error.log)
     if PORT_IN_USE.search(error.log):
         return PortTaken(
             f"The server could not listen at port {address.port}: it is in use.",

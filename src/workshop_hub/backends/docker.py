@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncGenerator
 from typing import ClassVar
 
@@ -40,6 +41,9 @@ from workshop_hub.system.engine_replies import Container, Network
 
 LOG_LINES = 50
 """Lines of the log that are shown to the user."""
+
+KILLED = 128 + signal.SIGKILL
+"""Exit code of what was killed: by the kernel for want of memory, or by somebody."""
 
 SAVED_LINES = 2000
 """Lines of the log that are kept when the container is removed."""
@@ -181,7 +185,8 @@ class DockerBackend(DockerOptions):
                 raise EngineError("The container's address changed while it started.")
             await self._check_enforced(handle, spec)
         except WorkshopError as exc:
-            error = container_failure.explain(exc, spec, address)
+            log = await self._log(handle, SAVED_LINES)
+            error = container_failure.explain(exc, spec, address, log)
             await self._discard(handle)
             raise error from exc
         except BaseException:
@@ -263,10 +268,13 @@ class DockerBackend(DockerOptions):
             cgroup = self.cgroup_of(found)
             if found.running:
                 return ServerStatus(True, oom_kills=(cgroup and cgroup.oom_kills()) or 0)
+            out_of_memory = found.oom_killed or (
+                found.exit_code == KILLED and await self.engine.saw_oom(found.id)
+            )
             return ServerStatus(
                 False,
                 exit_code=found.exit_code,
-                oom_kills=1 if found.oom_killed else 0,
+                oom_kills=int(out_of_memory),
                 log=await self.log_tail(handle) or found.error,
             )
         except WorkshopError as exc:
@@ -299,11 +307,13 @@ class DockerBackend(DockerOptions):
 
     async def log_tail(self, handle: Handle) -> str:
         """Return the last lines from the engine, or of what was kept when it was removed."""
+        return await self._log(handle, LOG_LINES) or self._saved_log(handle)
+
+    async def _log(self, handle: Handle, lines: int) -> str:
         try:
-            log = await self.engine.logs(str(handle["id"]), LOG_LINES)
+            return await self.engine.logs(str(handle["id"]), lines)
         except EngineError:
-            log = ""
-        return log or self._saved_log(handle)
+            return ""
 
     async def usage(self, handle: Handle) -> Usage:
         """Read the kernel's files; ask the engine only where they are another machine's."""

@@ -74,7 +74,7 @@ def unreachable_from_inside(hub_url: str | None, log: str) -> HubUnreachable:
         "machine itself can.",
         remedy="Surely a firewall: ask the administrator to let the containers' network in "
         "(with ufw, for example: ufw allow in on docker0 to any port 8081 proto tcp).",
-        log=log,
+        log="\n".join(line for line in log.splitlines() if NO_HUB in line),
     )
 
 

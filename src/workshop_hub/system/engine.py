@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from workshop_hub.errors import ConfigError, EngineError, ImageError
+from workshop_hub.errors import ConfigError, EngineError
 from workshop_hub.system import tar_files
 from workshop_hub.system.calls import CallPool
 from workshop_hub.system.engine_errors import (
@@ -27,6 +27,7 @@ from workshop_hub.system.engine_errors import (
     translate,
 )
 from workshop_hub.system.engine_replies import Container, Counters, EngineInfo, Listed, Network
+from workshop_hub.system.pulls import pull_failed, split_tag
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -40,6 +41,9 @@ CREATE_TIMEOUT = 60.0
 KILL_TIMEOUT = 20.0
 REMOVE_TIMEOUT = 30.0
 """Seconds for what takes long on a busy machine; the engine itself waits 10 s for a kill."""
+
+LATE_NEWS = 0.3
+"""Seconds."""
 
 STALL = 300.0
 """Seconds without a word from the registry after which a pull is given up."""
@@ -162,6 +166,20 @@ class Engine:
             return ""
         return raw.decode("utf-8", errors="replace")
 
+    async def saw_oom(self, container: str) -> bool:
+        """Say whether the engine was told that the kernel ended a process for want of memory.
+
+        A container's OOMKilled is wrong where that was told after the container's own end; so
+        this waits a little for late news. The engine remembers the last 256 events of all.
+        """
+
+        def work(client: APIClient) -> bool:
+            filters = {"type": "container", "container": container, "event": "oom"}
+            until: Any = time.time() + LATE_NEWS
+            return any(True for _ in client.events(since=1, until=until, filters=filters))
+
+        return await self._call(work, container)
+
     async def stats(self, container: str) -> Counters:
         """Ask the engine what a container uses. For engines whose kernel files are not ours."""
 
@@ -213,10 +231,10 @@ class Engine:
             deadline = time.monotonic() + left
             client = self._client(self.call_timeout)
             client.timeout = min(left, STALL)  # type: ignore[assignment]
-            name, tag = _split_tag(image)
+            name, tag = split_tag(image)
             for line in client.pull(name, tag=tag, stream=True, decode=True):
                 if "error" in line:
-                    raise _pull_failed(image, str(line["error"]))
+                    raise pull_failed(image, str(line["error"]))
                 if time.monotonic() > deadline:
                     raise TimeoutError
                 loop.call_soon_threadsafe(report, line)
@@ -224,10 +242,10 @@ class Engine:
         try:
             await self._guarded(self._pulls, work, f"image {image}", timeout)
         except EngineNotFound as exc:
-            raise _pull_failed(image, exc.message) from exc
+            raise pull_failed(image, exc.message) from exc
         except EngineError as exc:
             if type(exc) is EngineError:
-                raise _pull_failed(image, exc.message) from exc
+                raise pull_failed(image, exc.message) from exc
             raise
 
     async def _call(
@@ -269,6 +287,7 @@ class Engine:
 
     def _client(self, left: float) -> APIClient:
         """Return this thread's client; a library session is not safe to share."""
+        self._knock(left)
         client: APIClient | None = getattr(self._local, "client", None)
         if client is None:
             client = self._connect(left)
@@ -292,7 +311,7 @@ class Engine:
     def _knock(self, left: float) -> None:
         """Raise the plain OSError of a socket that nobody serves.
 
-        The library leaves its own attempt's socket open, and hides the error under five others.
+        The library's own attempt would leave its socket open, and hide the error under others.
         """
         if self.base_url.startswith("unix://"):
             with socket.socket(socket.AF_UNIX) as trial:
@@ -303,7 +322,6 @@ class Engine:
         import docker
         from docker.utils import kwargs_from_env
 
-        self._knock(left)
         environment = {**os.environ, "DOCKER_HOST": self.base_url}
         options = kwargs_from_env(environment=environment)
         make: Any = docker.APIClient  # its annotations want a whole number of seconds
@@ -316,23 +334,5 @@ class Engine:
         return client
 
 
-def _split_tag(image: str) -> tuple[str, str]:
-    """Split off the tag or digest; without one it is `latest`, for else every tag is pulled."""
-    if "@" in image:
-        name, _, digest = image.partition("@")
-        return name, digest
-    name, colon, tag = image.rpartition(":")
-    if colon and "/" not in tag:
-        return name, tag
-    return image, "latest"
-
-
 def _inspect_image(client: Any, image: str) -> None:
     client.inspect_image(image)
-
-
-def _pull_failed(image: str, reason: str) -> ImageError:
-    return ImageError(
-        f"The image {image} cannot be pulled: {reason}",
-        remedy=f'Check its name, or try "docker pull {image}" on the machine.',
-    )

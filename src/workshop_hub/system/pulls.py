@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+from workshop_hub.errors import ImageError
+
 Report = Callable[[Mapping[str, object]], None]
 Puller = Callable[[str, Report], Awaitable[None]]
 
@@ -86,3 +88,22 @@ def _done(status: str, detail: Mapping[str, object]) -> float | None:
     if status == "Extracting":
         return DOWNLOAD_SHARE + (1 - DOWNLOAD_SHARE) * part
     return DOWNLOAD_SHARE * part if status == "Downloading" else None
+
+
+def split_tag(image: str) -> tuple[str, str]:
+    """Split off the tag or digest; without one it is `latest`, for else every tag is pulled."""
+    if "@" in image:
+        name, _, digest = image.partition("@")
+        return name, digest
+    name, colon, tag = image.rpartition(":")
+    if colon and "/" not in tag:
+        return name, tag
+    return image, "latest"
+
+
+def pull_failed(image: str, reason: str) -> ImageError:
+    """Describe a pull that failed, in the registry's words."""
+    return ImageError(
+        f"The image {image} cannot be pulled: {reason}",
+        remedy=f'Check its name, or try "docker pull {image}" on the machine.',
+    )
