@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from support import launcher_under_coverage
 from workshop_hub.backends.base import (
     Address,
     Backend,
@@ -25,6 +26,7 @@ from workshop_hub.backends.base import (
     Owner,
 )
 from workshop_hub.backends.process import ProcessBackend
+from workshop_hub.launch import become
 from workshop_hub.policy.limits import Limits
 from workshop_hub.system import accounts, cgroup
 from workshop_hub.system.accounts import Account
@@ -100,6 +102,7 @@ class ProcessHarness:
             "log_dir": str(self.folder / "logs"),
             "cgroup_parent": parent,
             "term_timeout": 3.0,
+            **launcher_under_coverage(become.__file__),
         }
         return ProcessBackend(**{**defaults, **self.options, **options})
 

@@ -148,3 +148,14 @@ def held_hub(plain_hub: UnprivilegedHub) -> UnprivilegedHub:
     if plain_hub.group is None:
         pytest.skip("about cgroups")
     return plain_hub
+
+
+def test_sudo_that_records_its_programs_is_named(bare_hub: UnprivilegedHub) -> None:
+    """The server's log would be a pipe to a sudo that has ended."""
+    name = bare_hub.account.name
+    record = f"Defaults:{name} log_output, iolog_dir={bare_hub.folder}/io\n"
+    bare_hub.rule.write_text(bare_hub.rule.read_text() + record)
+    message = last(bare_hub.run("start"), "error")["message"]
+    assert "sudo records what the launcher prints" in message
+    assert f"Defaults:{name} !log_output" in message
+    assert processes_of(bare_hub.user.uid) == []

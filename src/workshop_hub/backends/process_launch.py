@@ -21,21 +21,18 @@ from workshop_hub.backends.base import (
 )
 from workshop_hub.backends.process_files import ServerFiles
 from workshop_hub.backends.process_names import key_of
+from workshop_hub.backends.process_refusals import error_for
 from workshop_hub.backends.process_server import Server
 from workshop_hub.errors import (
-    AccountRefused,
     ConfigError,
-    DirectoryRefused,
-    LauncherRefused,
     LimitsNotEnforceable,
     PortTaken,
     ServerExited,
     StartTimeout,
     WorkshopError,
 )
-from workshop_hub.launch.message import Order, Refusal, Target
+from workshop_hub.launch.message import Order, Target
 from workshop_hub.launch.running import JOIN_FAILED
-from workshop_hub.launch.sudo import hub_user
 from workshop_hub.system import ports, processes
 from workshop_hub.system.delegation import Tree
 
@@ -49,13 +46,6 @@ _FILES: CertificatePaths = {
     "keyfile": "server.key",
     "certfile": "server.crt",
     "cafile": "ca.crt",
-}
-
-_ERRORS: dict[str, type[WorkshopError]] = {
-    "account": AccountRefused,
-    "home": AccountRefused,
-    "directory": DirectoryRefused,
-    "command": ConfigError,
 }
 
 
@@ -144,18 +134,6 @@ def _texts(certificates: Certificates) -> dict[str, str]:
     }
 
 
-def error_for(refusal: Refusal) -> WorkshopError:
-    """Return the error that the launcher's refusal means."""
-    if refusal.kind == "cgroup":
-        return LimitsNotEnforceable(
-            f"{refusal.message} pam_systemd in sudo's PAM stack has moved it, out of its limits.",
-            remedy=f"Add to /etc/sudoers.d/workshop-hub: Defaults:{hub_user()} !pam_session",
-        )
-    return _ERRORS.get(refusal.kind, LauncherRefused)(
-        refusal.message, remedy=refusal.remedy.replace("HUB_USER", hub_user())
-    )
-
-
 class Start:
     """One start, from its record to its listening. server: what is known of it so far."""
 
@@ -203,7 +181,7 @@ class Start:
             )
         report = self.files.report()
         if report.refusal is not None:
-            raise error_for(report.refusal)
+            raise error_for(report.refusal, self.files.log_tail())
         if code or report.pid is None:
             raise self._no_report(code)
         self.server = self.server.with_report(report)

@@ -7,8 +7,7 @@ error, the server's log. Started as `python -I -S become.py`, with few imports, 
 start pays for them.
 
 Message: fields `name=value`, each ended by NUL, from PROTOCOL to END.
-Report: lines `cgroup PATH`, `pid PID START_TIME`, `exit CODE`, and
-`error KIND<tab>what happened<tab>what to do`.
+Report: lines `cgroup PATH`, `pid PID START_TIME`, `exit CODE`, `error KIND<tab>what happened`.
 """
 
 import errno
@@ -34,12 +33,11 @@ trapping them does not."""
 
 
 class Refused(Exception):
-    """The order cannot be carried out. kind: what the hub makes of it."""
+    """The order cannot be carried out. kind: tells the hub what to advise."""
 
-    def __init__(self, kind: str, message: str, remedy: str = "") -> None:
+    def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
-        self.remedy = remedy
 
 
 class Message:
@@ -84,11 +82,8 @@ def check_identity(message: Message) -> None:
     if 0 in (os.getuid(), os.geteuid()):
         raise Refused("account", "No server is started as root.")
     if message.one("uid") != str(os.getuid()):
-        raise Refused(
-            "account",
-            f"The account has uid {os.getuid()} here, and the hub expected {message.one('uid')}.",
-            "Was the account made anew? Try again.",
-        )
+        expected = message.one("uid")
+        raise Refused("uid", f"The account's uid is {os.getuid()}; the hub expected {expected}.")
 
 
 def check_cgroup(message: Message) -> None:
@@ -109,35 +104,25 @@ def check_output() -> None:
     S_ISREG spelled out: `stat` is one import less.
     """
     if any(os.fstat(fd).st_mode & 0o170000 != 0o100000 for fd in (1, 2)):
-        raise Refused(
-            "output",
-            "sudo records what the launcher prints, and would end the server's log with itself.",
-            "Add `Defaults:HUB_USER !log_output, !use_pty` to sudoers.",
-        )
+        raise Refused("output", "sudo records what the launcher prints.")
 
 
 def enter_home(home: str) -> None:
     """Make the home the working directory, and check that a server can live in it."""
-    ask = "Ask the administrator to create it, owned by the account."
+    name = f"The home directory {home}"
     try:
         os.chdir(home)
     except FileNotFoundError as exc:
-        raise Refused("home", f"The home directory {home} does not exist.", ask) from exc
+        raise Refused("home", f"{name} does not exist.") from exc
     except OSError as exc:
-        raise Refused(
-            "home", f"The home directory {home} cannot be entered: {exc.strerror}.", ask
-        ) from exc
+        raise Refused("home", f"{name} cannot be entered: {exc.strerror}.") from exc
     if not os.access(".", os.R_OK | os.W_OK):
         owner = os.stat(".").st_uid
-        raise Refused(
-            "home",
-            f"The home directory {home} belongs to uid {owner}; the account may not write there.",
-            "Ask the administrator to hand it to the account.",
-        )
-    check_space(home)
+        raise Refused("home", f"{name} belongs to uid {owner}; the account may not write there.")
+    check_space(name)
 
 
-def check_space(home: str) -> None:
+def check_space(name: str) -> None:
     """Refuse a full home: a server would end there with a message that nobody understands."""
     try:
         trial = os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600)
@@ -147,11 +132,7 @@ def check_space(home: str) -> None:
             os.close(trial)
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Refused(
-                "home",
-                f"The home directory {home} is full: {exc.strerror}.",
-                "Delete what is not needed, or ask the administrator for more space.",
-            ) from exc
+            raise Refused("full", f"{name} is full: {exc.strerror}.") from exc
 
 
 def check_directory(message: Message) -> None:
@@ -163,32 +144,25 @@ def check_directory(message: Message) -> None:
     folder = message.one("dir")
     if not folder:
         return
+    name = f"The notebook directory {folder}"
     real = os.path.realpath(folder)
     roots = message.all("root")
-    if not any(
-        real == root or real.startswith(root.rstrip("/") + "/")
-        for root in map(os.path.realpath, roots)
-    ):
-        raise Refused(
-            "directory",
-            f"The notebook directory {folder} leads to {real}, outside of what is allowed: "
-            f"{', '.join(roots)}.",
-            "Choose a folder inside, or ask the administrator to add to allowed_roots.",
-        )
+    if not any(is_inside(real, os.path.realpath(root)) for root in roots):
+        allowed = ", ".join(roots)
+        raise Refused("outside", f"{name} leads to {real}, outside of what is allowed: {allowed}.")
     try:
         if message.one("create"):
             os.makedirs(real, exist_ok=True)
         os.close(os.open(real, os.O_RDONLY | os.O_DIRECTORY))
     except FileNotFoundError as exc:
-        raise Refused(
-            "directory",
-            f"The notebook directory {folder} does not exist.",
-            "Create it, or ask the administrator to set create_notebook_dir.",
-        ) from exc
+        raise Refused("absent", f"{name} does not exist.") from exc
     except OSError as exc:
-        raise Refused(
-            "directory", f"The notebook directory {folder} cannot be used: {exc.strerror}."
-        ) from exc
+        raise Refused("directory", f"{name} cannot be used: {exc.strerror}.") from exc
+
+
+def is_inside(path: str, root: str) -> bool:
+    """Say whether `path` is `root` or below it; both without links."""
+    return path == root or path.startswith(root.rstrip("/") + "/")
 
 
 def environment(account: pwd.struct_passwd, message: Message) -> dict[str, str]:
@@ -222,22 +196,13 @@ def find_program(name: str, path: str) -> str:
             return candidate
         found = candidate
     if found:
-        raise Refused(
-            "command",
-            f'The account may not execute "{found}".',
-            "The file and every folder above it must be readable and executable by all users.",
-        )
+        raise Refused("closed", f'The account may not execute "{found}".')
     if " " in name:
         raise Refused(
-            "command",
-            f'There is no program called "{name}"; it looks like a whole command in one string.',
-            'Give cmd as a list: ["program", "argument"].',
+            "string", f'There is no program called "{name}"; it looks like a whole command.'
         )
-    raise Refused(
-        "command",
-        f'The program "{name}" was not found' + ("." if "/" in name else f" in PATH ({path})."),
-        "Set cmd to its full path, or PATH in environment.",
-    )
+    where = "" if "/" in name else f" in PATH ({path})"
+    raise Refused("program", f'The program "{name}" was not found{where}.')
 
 
 def write_certificates(message: Message) -> None:
@@ -253,11 +218,8 @@ def write_certificates(message: Message) -> None:
             name, _, text = entry.partition("=")
             write_private(name, text, place)
     except OSError as exc:
-        raise Refused(
-            "certificates",
-            f"The certificates cannot be written below ~/{folder}: {exc.strerror}.",
-            "Remove what is in the way there: a link, or a file of somebody else.",
-        ) from exc
+        what = f"The certificates cannot be written below ~/{folder}: {exc.strerror}."
+        raise Refused("certificates", what) from exc
 
 
 def private_folder(name: str, place: int) -> int:
@@ -378,7 +340,7 @@ def main() -> int:
         check_identity(message)
         {"start": start, "signal": signal}[message.one("verb")](message)
     except Refused as exc:
-        report(f"error {exc.kind}\t{exc}\t{exc.remedy}")
+        report(f"error {exc.kind}\t{exc}")
         return REFUSED
     return 0
 

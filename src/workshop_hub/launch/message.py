@@ -47,7 +47,6 @@ class Refusal:
 
     kind: str
     message: str
-    remedy: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def read_report(text: str) -> Report:
         start_time=start_time,
         exit_code=_numbers(said.get("exit", ""), 1)[0],
         oom_kills=_numbers(said.get("oom", ""), 1)[0] or 0,
-        refusal=None if error is None else Refusal(*[*error.split("\t"), "", ""][:3]),
+        refusal=None if error is None else Refusal(*[*error.split("\t"), ""][:2]),
     )
 
 

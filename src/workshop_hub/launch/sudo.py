@@ -67,7 +67,7 @@ class SudoLauncher:
         code, words = await running.run_for_words(argv, told, timeout=SIGNAL_TIMEOUT)
         refusal = message.read_report(words).refusal
         if refusal is not None:
-            raise LauncherRefused(refusal.message, remedy=refusal.remedy)
+            raise LauncherRefused(refusal.message)
         if code:
             raise self.explain(code, words, account or f"#{target.uid}")
 

@@ -111,5 +111,5 @@ def _report(reply: dict[str, object]) -> str:
         return f"pid {pid} {stat.start_time}\n"
     if error or pid:
         what = str(error or "Ended at once").replace("\n", " ").replace("\t", " ")
-        return f"error mediator\tThe server could not be started: {what}.\tLook at its log.\n"
+        return f"error mediator\tThe server could not be started: {what}.\n"
     return ""
