@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -19,6 +21,19 @@ def require(condition: object, reason: str) -> None:
     if os.environ.get("WORKSHOP_REQUIRE_ALL"):
         pytest.fail(f"required here, but: {reason}")
     pytest.skip(reason)
+
+
+def launcher_under_coverage(become: str) -> dict[str, list[str]]:
+    """Return the option that has sudo run the launcher under coverage, if that is collected.
+
+    sudo passes no environment on, so the command line names the configuration and the file.
+    """
+    config, data = (os.environ.get(name) for name in ("COVERAGE_RCFILE", "COVERAGE_FILE"))
+    if not config or not data:
+        return {}
+    # by folder: coverage does not know that the program it runs belongs to the package
+    places = [f"--rcfile={config}", f"--data-file={data}", f"--source={Path(become).parents[1]}"]
+    return {"launcher_command": [sys.executable, "-I", "-m", "coverage", "run", *places, become]}
 
 
 async def eventually(
