@@ -181,10 +181,11 @@ async def test_a_uid_that_was_given_to_somebody_else(hub: ProcessHarness, bob: A
 async def test_a_handle_of_another_boot_is_dead(hub: ProcessHarness) -> None:
     backend = hub.backend()
     at = await started(backend, hub.spec())
-    before = {**at.handle, "boot_id": "another", "life": "another"}
+    before = {**at.handle, "boot_id": "another"}
     assert not (await backend.poll(before)).running
     await backend.stop(before)
     assert (await backend.poll(at.handle)).running
+    assert len(await hub.backend().list_owned()) == 1
     await backend.stop(at.handle)
 
 

@@ -191,7 +191,9 @@ class ProcessBackend(ProcessOptions):
 
     async def account(self, user: str) -> Account:
         """Return the account that the server of `user` runs as. Raises AccountRefused."""
-        return accounts.current() if self.run_as == "hub" else await super().account(user)
+        if self.run_as == "hub":
+            return await accounts.off_loop(accounts.current)
+        return await super().account(user)
 
     def _check_account(self, spec: LaunchSpec) -> None:
         if spec.account.uid == 0:
@@ -257,10 +259,10 @@ class ProcessBackend(ProcessOptions):
 
     async def _end(self, server: Server, *, now: bool) -> None:
         files = self._files(server.key)
-        later = files.recorded()
-        if later and server.life and later.get("life") != server.life:
+        recorded = files.recorded()
+        if recorded and not server.is_in(recorded):
             return  # the owner has another server by now
-        if later is None and server.group is None and not server.lives():
+        if recorded is None and server.group is None and not server.lives():
             self._ports.release(server.key)
             return
         oom_kills = server.oom_kills()

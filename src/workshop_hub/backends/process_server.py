@@ -68,6 +68,11 @@ class Server:
             return self
         return replace(self, pid=report.pid, start_time=report.start_time)
 
+    def is_in(self, recorded: Handle) -> bool:
+        """Say whether a recorded handle is this server's, and not a later one's of its owner."""
+        own = (self.boot_id, self.life)
+        return not self.life or own == (recorded.get("boot_id"), recorded.get("life"))
+
     def lives(self) -> bool:
         """Say whether its supervisor lives; OSError where that cannot be seen.
 

@@ -29,7 +29,7 @@ _READ_ONLY = (
 )
 _NO_RIGHT = (
     "The holder unit needs User= with the hub's account, and the hub's account must own "
-    "cgroup.procs of the slice that both units are in."
+    "cgroup.procs of the slice that both units are in (ExecStartPre=+/bin/chown in the hub's unit)."
 )
 _NOT_DELEGATED = "Add Delegate=cpu memory pids to the holder unit."
 
