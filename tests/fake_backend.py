@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 from workshop_hub.backends.base import (
@@ -30,6 +30,7 @@ from workshop_hub.backends.base import (
 from workshop_hub.policy.limits import Limits
 from workshop_hub.spawner import WorkshopSpawner
 from workshop_hub.system import accounts
+from workshop_hub.system.exits import on_exit
 
 RUNNER = """
 import json, os, signal, subprocess, sys
@@ -113,6 +114,9 @@ class FakeBackend(Backend):
         while not now and (await self.poll(handle)).running:
             await asyncio.sleep(0.02)
         Path(str(handle["record"])).unlink(missing_ok=True)
+
+    def watch(self, handle: Handle, ended: Callable[[], None]) -> Callable[[], None]:
+        return on_exit(int(str(handle["pid"])), ended)
 
     async def list_owned(self) -> list[Owned]:
         found = []

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import fmt_ip_url
 from traitlets import default
 
-from workshop_hub import startup
+from workshop_hub import spec, startup
 from workshop_hub.backends.base import (
     Address,
     Backend,
     Certificates,
-    ContainerOptions,
     Handle,
     LaunchSpec,
-    LimitsPolicy,
     Listening,
     Owner,
     Progress,
@@ -32,10 +30,9 @@ from workshop_hub.backends.process import ProcessBackend
 from workshop_hub.errors import ConfigError, PortTaken, StartTimeout, WorkshopError
 from workshop_hub.hub_errors import hub_error
 from workshop_hub.options import ServerOptions
-from workshop_hub.policy import ending, environment, images, paths, selection
+from workshop_hub.policy import ending, paths, selection
 from workshop_hub.policy.limits import Limits
 from workshop_hub.policy.templates import render
-from workshop_hub.policy.volumes import rendered_volumes
 from workshop_hub.roster import Roster
 from workshop_hub.system import accounts
 
@@ -66,6 +63,7 @@ class WorkshopSpawner(ServerOptions, Spawner):
     _certificates: Certificates | None = None
     _account: accounts.Account | None = None
     _exit_code = 0
+    _give_up_watch: Callable[[], None] | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -111,6 +109,7 @@ class WorkshopSpawner(ServerOptions, Spawner):
         self._steps.clear()
         self._ending = None
         self._starting = True
+        self._half_started = False
         margin = min(5.0, self.start_timeout / 10)
         try:
             async with self._roster.lock(self._owner):
@@ -129,10 +128,11 @@ class WorkshopSpawner(ServerOptions, Spawner):
         wanted = (self.ip, self.port)
         for attempt in range(1, PORT_ATTEMPTS + 1):
             self.ip, self.port = wanted
-            spec = await self._launch_spec()
-            address = await backend.prepare(spec)
+            self._account = await backend.account(self.user.name)
+            wish = spec.launch_spec(self, self._owner, self._account, self._certificates)
+            address = await backend.prepare(wish)
             try:
-                server = await self._launch(backend, spec, address)
+                server = await self._launch(backend, wish, address)
             except PortTaken:
                 if attempt == PORT_ATTEMPTS or wanted[1]:
                     raise
@@ -142,12 +142,12 @@ class WorkshopSpawner(ServerOptions, Spawner):
                 return f"{scheme}://{fmt_ip_url(server.ip)}:{server.port}"
         raise AssertionError("unreachable")
 
-    async def _launch(self, backend: Backend, spec: LaunchSpec, address: Address) -> Listening:
+    async def _launch(self, backend: Backend, wish: LaunchSpec, address: Address) -> Listening:
         self.ip, self.port = address.ip, address.port
         self.cert_paths = dict(address.certificates or {})
-        spec = replace(spec, env=self._environment(backend, spec, address))
+        wish = replace(wish, env=spec.server_environment(self, backend, wish, address))
         try:
-            async with aclosing(backend.start(spec, address)) as events:
+            async with aclosing(backend.start(wish, address)) as events:
                 async for event in events:
                     if isinstance(event, Listening):
                         self._remember(event.handle)
@@ -172,64 +172,6 @@ class WorkshopSpawner(ServerOptions, Spawner):
     def _choose_backend(self) -> str:
         chosen = self.backend(self) if callable(self.backend) else self.backend
         return selection.check_backend(chosen, self.backends)
-
-    async def _launch_spec(self) -> LaunchSpec:
-        backend = self._roster.backend(self._backend_name)
-        self._account = await backend.account(self.user.name)
-        namespace = self.template_namespace()
-        folder = paths.notebook_dir(self.notebook_dir, namespace)
-        roots = paths.allowed_roots(self.allowed_roots, namespace)
-        if folder:
-            paths.check_inside(folder, roots)
-        return LaunchSpec(
-            owner=self._owner,
-            account=self._account,
-            limits=self.limits(),
-            limits_policy=cast(LimitsPolicy, self.limits_policy),
-            cmd=(*self.cmd, *self.get_args()),
-            notebook_dir=folder,
-            create_notebook_dir=self.create_notebook_dir,
-            allowed_roots=roots,
-            start_timeout=float(self.start_timeout),
-            ip=self.ip,
-            port=self.port,
-            hub_ip=self.hub.ip,
-            hub_port=self.hub.port,
-            certificates=self._certificates,
-            container=self._container_options(namespace),
-        )
-
-    def _container_options(self, namespace: Mapping[str, str]) -> ContainerOptions:
-        offered = images.offered(self._value(self.allowed_images))
-        writable, read_only = rendered_volumes(self.volumes, namespace)
-        _, more = rendered_volumes(self.read_only_volumes, namespace, read_only=True)
-        return ContainerOptions(
-            image=images.choose(self.image, offered, self.user_options.get("image")),
-            pull_policy=self.pull_policy,
-            network_name=self.network_name,
-            volumes=writable,
-            read_only_volumes={**read_only, **more},
-            extra_create_kwargs=self._value(self.extra_create_kwargs),
-            extra_host_config=self._value(self.extra_host_config),
-        )
-
-    def _environment(self, backend: Backend, spec: LaunchSpec, address: Address) -> dict[str, str]:
-        self.hub_connect_url = self.hub_connect_url or self._hub_url(address)
-        env = self.get_env()
-        if spec.notebook_dir and "JUPYTERHUB_ROOT_DIR" not in self.environment:
-            env["JUPYTERHUB_ROOT_DIR"] = spec.notebook_dir
-        if not backend.is_on_this_machine:
-            for name in environment.MACHINE_VARIABLES & set(self.env_keep) - set(self.environment):
-                env.pop(name, None)
-        return environment.checked(env)
-
-    def _hub_url(self, address: Address) -> str | None:
-        """Return where the server reaches the hub; None leaves it to the hub's configuration."""
-        if self.hub.connect_ip or self.hub.connect_url:
-            return None
-        if address.hub_url or self.hub.ip not in ("", "0.0.0.0", "::"):  # noqa: S104 - a comparison
-            return address.hub_url
-        return f"{self.hub.proto}://127.0.0.1:{self.hub.port}"
 
     def get_env(self) -> dict[str, Any]:
         """Return the server's environment, with a `default_url` that stays on the server."""
@@ -310,6 +252,21 @@ class WorkshopSpawner(ServerOptions, Spawner):
         await self._clear_away(backend)
         return self._exit_code
 
+    def start_polling(self) -> None:
+        """Poll now and then as every spawner does, and look at once when the server ends."""
+        super().start_polling()
+        if self._handle is not None:
+            self._give_up_watch = self._roster.backend(self._backend_name).watch(
+                self._handle, lambda: _in_background(self.poll_and_notify())
+            )
+
+    def stop_polling(self) -> None:
+        """End what `start_polling` began."""
+        super().stop_polling()
+        give_up, self._give_up_watch = self._give_up_watch, None
+        if give_up is not None:
+            give_up()
+
     async def _clear_away(self, backend: Backend) -> None:
         """End what a dead server left: its kernels, its container, its cgroup."""
         handle, self._handle = self._handle, None
@@ -339,27 +296,9 @@ class WorkshopSpawner(ServerOptions, Spawner):
 
     # -- what is shared, and what is derived --------------------------------------------------
 
-    def limits(self) -> Limits:
-        """Return the limits that the options ask for; LimitError where they mean nothing."""
-        return Limits(
-            cpu_limit=self.cpu_limit,
-            mem_limit=self.mem_limit,
-            cpu_guarantee=self.cpu_guarantee,
-            mem_guarantee=self.mem_guarantee,
-            pids_limit=self.pids_limit,
-        )
-
     def check_options(self) -> None:
         """Raise ConfigError where the options, taken together, cannot work for any user."""
-        namespace = self.template_namespace()
-        self.limits()
-        paths.allowed_roots(self.allowed_roots, namespace)
-        paths.notebook_dir(self.notebook_dir, namespace)
-        paths.default_url(self.default_url, namespace)
-        for volumes in (self.volumes, self.read_only_volumes):
-            rendered_volumes(volumes, namespace)
-        if not callable(self.backend):
-            selection.check_backend(self.backend, self.backends)
+        spec.check_options(self)
 
     def backends_in_use(self) -> set[str]:
         """Return the backends that the configuration names; all of them where it computes them."""
@@ -379,10 +318,6 @@ class WorkshopSpawner(ServerOptions, Spawner):
     def _owner(self) -> Owner:
         return Owner(self._roster.hub_id, self.user.name, self.name)
 
-    def _value(self, option: Any) -> Any:
-        """Return an option's value; call it first where it is a function of the spawner."""
-        return option(self) if callable(option) else option
-
     def _timeout(self) -> StartTimeout:
         last = self._steps[-1].message if self._steps else "none"
         return StartTimeout(
@@ -393,7 +328,7 @@ class WorkshopSpawner(ServerOptions, Spawner):
 
     def _known_limits(self) -> Limits:
         try:
-            return self.limits()
+            return spec.limits(self)
         except ConfigError:
             return Limits()  # changed since the server was started, to something that is wrong
 
@@ -407,6 +342,16 @@ class WorkshopDockerSpawner(WorkshopSpawner):
     @default("backend")
     def _default_backend(self) -> str:
         return "docker"
+
+
+_background: set[asyncio.Task[Any]] = set()
+
+
+def _in_background(work: Coroutine[Any, Any, Any]) -> None:
+    """Run `work`; the loop itself would keep no reference to it."""
+    task = asyncio.get_running_loop().create_task(work)
+    _background.add(task)
+    task.add_done_callback(_background.discard)
 
 
 def _now() -> str:

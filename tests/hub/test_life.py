@@ -94,6 +94,24 @@ def test_the_next_page_tells_why_a_server_died_even_after_a_restart(
     assert "exit code 9" in words(hub.browser(user).open("/hub/home").text)
 
 
+def test_a_death_is_noticed_at_once_not_at_the_next_poll(make_hub: MakeHub, user: str) -> None:
+    hub = make_hub("c.Spawner.poll_interval = 3600\n").start()
+    assert ready(hub.start_server(user))
+    hub.request("GET", f"/user/{user}/exit/9")
+    hub.wait_stopped(user)
+    assert "exit code 9" in words(hub.browser(user).open("/hub/home").text)
+
+
+def test_the_death_of_an_adopted_server_is_noticed_at_once(make_hub: MakeHub, user: str) -> None:
+    hub = make_hub("c.Spawner.poll_interval = 3600\n").start()
+    assert ready(hub.start_server(user))
+    hub.kill(signal.SIGKILL)
+    hub.start()
+    hub.request("GET", f"/user/{user}/exit/9")
+    hub.wait_stopped(user)
+    assert "exit code 9" in words(hub.browser(user).open("/hub/home").text)
+
+
 def test_a_new_start_forgets_why_the_last_server_died(make_hub: MakeHub, user: str) -> None:
     hub = make_hub().start()
     assert ready(hub.start_server(user))

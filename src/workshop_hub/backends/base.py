@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABCMeta, abstractmethod
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias, TypedDict
@@ -262,6 +262,14 @@ class Backend(LoggingConfigurable, metaclass=_AbstractTraits):
 
         now: do not give it time to save its work. Raises WorkshopError where it cannot be ended.
         """
+
+    def watch(self, handle: Handle, ended: Callable[[], None]) -> Callable[[], None]:
+        """Call `ended` as soon as the server has ended, where the backend can tell.
+
+        Returns a function that gives up the watch. Without a watch the hub's polling notices,
+        up to `poll_interval` seconds later.
+        """
+        return lambda: None
 
     @abstractmethod
     async def list_owned(self) -> list[Owned]:
