@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from unit_hub import Server, UnitHub
+
+pytest.register_assert_rewrite("guest", "unit_hub")
 
 IN_GUEST = "WORKSHOP_GUEST" in os.environ
 
@@ -22,3 +28,27 @@ def units() -> Iterator[None]:
     guest.systemctl("start", "workshop-users.service")
     yield
     guest.systemctl("stop", "workshop-hub.service", "workshop-users.service")
+
+
+@pytest.fixture(scope="session")
+def hub(units: None) -> Iterator[UnitHub]:
+    """The hub's unit, running."""
+    from unit_hub import UnitHub
+
+    hub = UnitHub().start()
+    yield hub
+    hub.end()
+
+
+@pytest.fixture
+def start(hub: UnitHub) -> Iterator[Callable[..., Server]]:
+    """Start a user's server with these options; it ends with the test."""
+    started: list[str] = []
+
+    def start(user: str, **options: object) -> Server:
+        started.append(user)
+        return hub.run_server(user, **options)
+
+    yield start
+    for user in started:
+        hub.stop_server(user)

@@ -26,9 +26,9 @@ SITE = Site(
     hub_user=HUB_USER,
     accounts=PEOPLE,
     bin=BIN,
-    python=BIN / "python",
+    python=Path(sys.executable).resolve(),
     config=CONFIG,
-    memory_low="256M",
+    memory_low="100M",
 )
 
 
@@ -109,3 +109,8 @@ def table(group: Path, file: str) -> dict[str, int]:
 
 def processes(group: Path) -> list[int]:
     return [int(line) for line in value(group, "cgroup.procs").split()]
+
+
+def groups() -> list[Path]:
+    """Return the groups of servers, what is left of ended ones included."""
+    return [each for each in USERS.iterdir() if each.is_dir()]
