@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from workshop_hub.backends import process_launch, process_limits
@@ -42,6 +43,7 @@ from workshop_hub.system import accounts, cgroup, ports, processes
 from workshop_hub.system.accounts import Account
 from workshop_hub.system.cgroup import Setting
 from workshop_hub.system.delegation import Tree
+from workshop_hub.system.exits import on_exit
 
 
 class ProcessBackend(ProcessOptions):
@@ -133,6 +135,17 @@ class ProcessBackend(ProcessOptions):
                 remedy="It was started by another version of workshop-hub; end it by hand.",
             ) from exc
         await self._end(server, now=now)
+
+    def watch(self, handle: Handle, ended: Callable[[], None]) -> Callable[[], None]:
+        """Call `ended` as soon as the server's supervisor has ended."""
+        with suppress(OSError, ValueError):
+            server, _ = self._find(handle)
+            if server.pid is not None:
+                give_up = on_exit(server.pid, ended)
+                if server.lives():
+                    return give_up
+                give_up()
+        return super().watch(handle, ended)
 
     async def list_owned(self) -> list[Owned]:
         """Find every server of this hub on the machine, whether or not the hub knows it."""
