@@ -21,7 +21,7 @@ from traitlets import (
 )
 
 from workshop_hub.errors import ConfigError
-from workshop_hub.policy import images
+from workshop_hub.policy import environment, images
 
 
 class InvalidOption(ConfigError, TraitError):
@@ -224,6 +224,10 @@ class ServerOptions(HasTraits):
         Example: `c.WorkshopSpawner.extra_host_config = {"shm_size": "256m"}`.
         """,
     ).tag(config=True)
+
+    @default("env_keep")
+    def _local_environment(self) -> list[str]:
+        return list(environment.KEPT)
 
     @default("options_form")
     def _image_form(self) -> Any:

@@ -9,12 +9,29 @@ from workshop_hub.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+KEPT = (
+    "CONDA_DEFAULT_ENV",
+    "CONDA_ROOT",
+    "JUPYTERHUB_SINGLEUSER_APP",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+)
+"""What the hub's own LocalProcessSpawner hands on unless env_keep is set: with PATH, a `cmd` that
+lies beside the hub is found by its bare name."""
+
 MACHINE_VARIABLES = frozenset(
     {
         "CONDA_DEFAULT_ENV",
         "CONDA_PREFIX",
         "CONDA_ROOT",
         "HOME",
+        "LANG",
+        "LC_ALL",
+        "LD_LIBRARY_PATH",
         "PATH",
         "PYTHONHOME",
         "PYTHONPATH",
@@ -22,7 +39,8 @@ MACHINE_VARIABLES = frozenset(
         "VIRTUAL_ENV",
     }
 )
-"""What names places of this machine: kept for local processes, meaningless in a container."""
+"""What names places and locales of this machine: kept for local processes, meaningless in a
+container."""
 
 
 def checked(env: Mapping[str, object]) -> dict[str, str]:
