@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import json
 import os
+import secrets
 import socket
 import threading
 import urllib.request
@@ -39,8 +40,8 @@ from workshop_hub.system.accounts import Account
 URL = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 IMAGE = os.environ.get("WORKSHOP_TEST_IMAGE", "workshop-hub/singleuser:test")
 TINY_SERVER = Path(__file__).parent / "tiny_server.py"
-HUB_ID = "0d0c4e500001"
-OTHER_HUB_ID = "0d0c4e500002"
+HUB_ID = secrets.token_hex(6)  # of this run alone: another one may use the same engine
+OTHER_HUB_ID = secrets.token_hex(6)
 FIRST_UID = 41001
 
 
@@ -207,14 +208,7 @@ class DockerHarness:
 
     def kernel_file(self, container: str, controller: str, v1: str, v2: str) -> Path:
         """Return the path of a file of the container's control group, v1 or v2."""
-        pid = self.inspect(container)["State"]["Pid"]
-        groups = {}
-        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-            _, names, path = line.split(":", 2)
-            groups.update(dict.fromkeys(names.split(","), path))
-        if controller in groups:
-            return Path("/sys/fs/cgroup") / controller / groups[controller].lstrip("/") / v1
-        return Path("/sys/fs/cgroup") / groups[""].lstrip("/") / v2
+        return cgroup_file(self.inspect(container)["State"]["Pid"], controller, v1, v2)
 
     def kernel_value(self, container: str, controller: str, v1: str, v2: str) -> str:
         return self.kernel_file(container, controller, v1, v2).read_text().strip()
@@ -231,6 +225,17 @@ class DockerHarness:
         for backend in self._backends:
             backend.close()
         self.client.close()
+
+
+def cgroup_file(pid: int, controller: str, v1: str, v2: str) -> Path:
+    """Return the path of a file of the control group that a process is in, v1 or v2."""
+    groups = {}
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        groups.update(dict.fromkeys(names.split(","), path))
+    if controller in groups:
+        return Path("/sys/fs/cgroup") / controller / groups[controller].lstrip("/") / v1
+    return Path("/sys/fs/cgroup") / groups[""].lstrip("/") / v2
 
 
 def with_env(spec: LaunchSpec, address: Address) -> LaunchSpec:

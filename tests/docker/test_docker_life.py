@@ -21,6 +21,7 @@ from workshop_hub.backends.docker import DockerBackend
 from workshop_hub.errors import (
     ConfigError,
     DirectoryRefused,
+    EngineError,
     EngineUnavailable,
     ForeignContainer,
     HubUnreachable,
@@ -30,6 +31,7 @@ from workshop_hub.errors import (
     StartTimeout,
 )
 from workshop_hub.policy.limits import Limits
+from workshop_hub.system.engine import Engine
 
 NAME = f"workshop-{HUB_ID}-alice"
 
@@ -81,21 +83,33 @@ async def test_on_the_hosts_network_every_server_has_a_port_of_its_own(
 
 
 async def test_a_network_of_ones_own(harness: DockerHarness, backend: DockerBackend) -> None:
-    harness.client.create_network("workshop-test-net")
+    name = f"workshop-{HUB_ID}"
+    harness.client.create_network(name)
     try:
-        network = harness.client.inspect_network("workshop-test-net")
-        spec = harness.make_spec(container={"network_name": "workshop-test-net"}, hub_ip="0.0.0.0")
+        network = harness.client.inspect_network(name)
+        spec = harness.make_spec(container={"network_name": name}, hub_ip="0.0.0.0")
         gateway = network["IPAM"]["Config"][0]["Gateway"]
         with pytest.raises(HubUnreachable, match=f"{gateway}:{harness.hub.port}"):
             await backend.prepare(spec)  # the tests' hub listens at the default bridge only
         backend.hub_connect_ip = harness.hub_ip
         server = await harness.start(backend, spec)
-        assert list(harness.inspect(server.id)["NetworkSettings"]["Networks"]) == [
-            "workshop-test-net"
-        ]
+        assert list(harness.inspect(server.id)["NetworkSettings"]["Networks"]) == [name]
         await backend.stop(server.handle, now=True)
     finally:
-        harness.client.remove_network("workshop-test-net")
+        harness.client.remove_network(name)
+
+
+async def test_on_the_hosts_network_nothing_is_published(harness: DockerHarness) -> None:
+    spec = harness.make_spec(container={"network_name": "host"})
+    with pytest.raises(ConfigError, match="nothing can be published"):
+        await harness.backend(publish=True).prepare(spec)
+
+
+async def test_without_an_image_nothing_starts(
+    harness: DockerHarness, backend: DockerBackend
+) -> None:
+    with pytest.raises(ConfigError, match="No image is chosen"):
+        await backend.prepare(harness.make_spec(container={"image": ""}))
 
 
 async def test_a_network_that_does_not_exist_lists_those_that_do(
@@ -178,6 +192,40 @@ async def test_a_server_killed_by_somebody_is_not_said_to_lack_memory(
     await eventually(ended, "the server is seen to have ended")
     status = await backend.poll(server.handle)
     assert (status.exit_code, status.oom_kills) == (137, 0)
+
+
+async def test_a_server_removed_while_it_starts_fails_the_start(
+    harness: DockerHarness, backend: DockerBackend
+) -> None:
+    start = asyncio.ensure_future(harness.start(backend, harness.make_spec(("silent",))))
+
+    async def runs() -> bool:
+        return bool(harness.containers()) and harness.inspect(NAME)["State"]["Running"]
+
+    await eventually(runs, "the container runs")
+    harness.client.remove_container(NAME, force=True)
+    with pytest.raises(ServerExited):
+        await start
+
+
+async def test_use_and_limits_of_an_engine_elsewhere_are_its_own_word(
+    harness: DockerHarness, backend: DockerBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine's engine, taken for another machine's."""
+    limits = Limits(cpu_limit=0.5, mem_limit=256 << 20, cpu_guarantee=0.1, pids_limit=100)
+    monkeypatch.setattr(Engine, "is_local", False)
+    server = await harness.start(backend, harness.make_spec(limits=limits))
+    assert (await backend.usage(server.handle)).limits == replace(limits, cpu_guarantee=0.1)
+    usage = await backend.usage(server.handle)
+    assert usage.memory
+    assert usage.cpu
+    assert usage.pids
+    harness.client.kill(server.id)
+    usage = await backend.usage(server.handle)
+    assert usage.memory is usage.cpu is usage.pids is None
+    await backend.stop(server.handle, now=True)
+    with pytest.raises(EngineError, match="does not exist any more"):
+        await backend.usage(server.handle)
 
 
 async def test_a_container_removed_behind_our_back_has_ended(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from abc import ABCMeta, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -17,6 +18,7 @@ from workshop_hub.errors import AccountRefused, ServerExited, StartTimeout
 from workshop_hub.policy.limits import Limits
 from workshop_hub.system import accounts
 from workshop_hub.system.accounts import Account
+from workshop_hub.system.deadline import within
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Handle: TypeAlias = "dict[str, JSON]"
@@ -336,9 +338,11 @@ def early_exit(status: ServerStatus) -> ServerExited:
 
 async def accepts_connections(ip: str, port: int, *, timeout: float = 1.0) -> bool:
     """Say whether something listens there. timeout: seconds."""
-    try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(ip, port), timeout)
-    except (OSError, asyncio.TimeoutError):
-        return False
-    writer.close()
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as trial:
+        trial.setblocking(False)
+        try:
+            await within(timeout, loop.sock_connect(trial, (ip, port)))
+        except (OSError, TimeoutError):
+            return False
     return True

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import ClassVar
 
 from workshop_hub.backends import (
     container,
     container_end,
     container_failure,
+    container_watch,
     enforcement,
     extras,
     hub_address,
@@ -187,7 +188,7 @@ class DockerBackend(DockerOptions):
         except WorkshopError as exc:
             log = await self._log(handle, SAVED_LINES)
             error = container_failure.explain(exc, spec, address, log)
-            await self._discard(handle)
+            await asyncio.shield(self._discard(handle))
             raise error from exc
         except BaseException:
             await asyncio.shield(self._discard(handle))
@@ -282,6 +283,21 @@ class DockerBackend(DockerOptions):
         except Exception as exc:
             self.log.exception("The container %s cannot be judged", handle)
             return ServerStatus(True, unknown=repr(exc))
+
+    def watch(self, handle: Handle, ended: Callable[[], None]) -> Callable[[], None]:
+        """Call `ended` as soon as the container has ended, where the engine is this machine's."""
+        watching = asyncio.ensure_future(
+            container_watch.until_ended(
+                lambda: self.engine.inspect(str(handle["id"])),
+                lambda found: self.cgroup_of(found) is not None,
+                ended,
+            )
+        )
+
+        def give_up() -> None:
+            watching.cancel()
+
+        return give_up
 
     async def stop(self, handle: Handle, *, now: bool = False) -> None:
         """End the container, keep the end of its log, and remove it."""

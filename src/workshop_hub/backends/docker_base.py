@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from workshop_hub.system import binds, container_cgroup
 from workshop_hub.system.accounts import Account
 from workshop_hub.system.calls import CallPool
 from workshop_hub.system.container_cgroup import ContainerCgroup
+from workshop_hub.system.deadline import within
 from workshop_hub.system.engine import Engine
 from workshop_hub.system.engine_replies import Container, EngineInfo
 from workshop_hub.system.ports import PortTable
@@ -316,15 +318,13 @@ class DockerOptions(Backend):
 
 
 async def _hangs_up(ip: str, port: int) -> bool:
-    try:
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(ip, port), 1.0)
-    except (OSError, asyncio.TimeoutError):
-        return True
-    try:
-        return await asyncio.wait_for(reader.read(1), 0.2) == b""
-    except asyncio.TimeoutError:
-        return False
-    except OSError:
-        return True
-    finally:
-        writer.close()
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET) as trial:
+        trial.setblocking(False)
+        try:
+            await within(1.0, loop.sock_connect(trial, (ip, port)))
+            return await within(0.2, loop.sock_recv(trial, 1)) == b""
+        except TimeoutError:
+            return False  # it waits for a request, as servers do
+        except OSError:
+            return True

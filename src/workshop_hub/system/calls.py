@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from workshop_hub.system.deadline import within
+
 T = TypeVar("T")
 
 CALLS_AT_ONCE = 2
@@ -40,8 +42,8 @@ class CallPool:
         deadline = time.monotonic() + timeout
         future = self._submit(work, about, deadline)
         try:
-            answer = await asyncio.wait_for(asyncio.wrap_future(future), timeout)
-        except (asyncio.TimeoutError, TimeoutError) as exc:
+            answer = await within(timeout, asyncio.wrap_future(future))
+        except TimeoutError as exc:
             if not future.cancelled():  # it had a thread: it was not the queue that took so long
                 self._suspects.add(about)
             raise TimeoutError(f"no answer about {about} within {timeout:g} seconds") from exc
