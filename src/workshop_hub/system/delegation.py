@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
@@ -122,18 +123,24 @@ def _chain(holder: Path, mount: Mount) -> list[Path]:
 
 
 def _hand_down(group: Path) -> LimitsNotEnforceable | None:
-    """Let the group give its children the controllers it has; return the first refusal."""
+    """Let the group give its children the controllers it has; return the refusal.
+
+    All at once, so that one refusal is a refusal of all: beside a process memory is refused
+    (EBUSY), but cpu alone would be accepted, and make the group a threaded one, whose children
+    can hold no processes at all (cgroup-v2.html, "Threads").
+    """
     present = _words(group / "cgroup.controllers")
     given = _words(group / "cgroup.subtree_control")
-    refusal = None
-    for name in CONTROLLERS:
-        if name not in present or name in given:
-            continue
-        try:
-            cgroup.write(group / "cgroup.subtree_control", f"+{name}")
-        except OSError as exc:
-            refusal = refusal or cgroup.explain(exc, group / "cgroup.subtree_control")
-    return refusal
+    missing = [f"+{name}" for name in CONTROLLERS if name in present and name not in given]
+    try:
+        if missing:
+            cgroup.write(group / "cgroup.subtree_control", " ".join(missing))
+    except OSError as exc:
+        for one in missing if exc.errno != errno.EBUSY else ():
+            with suppress(OSError):
+                cgroup.write(group / "cgroup.subtree_control", one)
+        return cgroup.explain(exc, group / "cgroup.subtree_control")
+    return None
 
 
 def _follow(holder: Path, users: Path) -> None:
