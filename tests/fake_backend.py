@@ -111,7 +111,7 @@ class FakeBackend(Backend):
     async def stop(self, handle: Handle, *, now: bool = False) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(int(str(handle["pid"])), signal.SIGKILL if now else signal.SIGTERM)
-        while not now and (await self.poll(handle)).running:
+        while _alive(int(str(handle["pid"]))):
             await asyncio.sleep(0.02)
         Path(str(handle["record"])).unlink(missing_ok=True)
 

@@ -123,7 +123,7 @@ def add_pages(app: JupyterHub) -> None:
 def notices(user: Any) -> list[dict[str, str]]:
     """Return what `user` should know of the user's servers.
 
-    Each has server, message, level (of Bootstrap's alerts), at and log.
+    Each has server, message, level (of Bootstrap's alerts), at (ISO 8601), time and log.
     """
     spawners = user.orm_user.orm_spawners.values() if user else ()
     return [found for each in spawners if (found := _notice(user, each))]
@@ -143,6 +143,7 @@ def _notice(user: Any, orm_spawner: Any) -> dict[str, str] | None:
         "message": f"Your server has ended. {ending.message}",
         "level": "info" if ending.expected else "warning",
         "at": ending.at,
+        "time": ending.at.replace("T", " ").replace("+00:00", " UTC"),
         "log": ending.log,
     }
 

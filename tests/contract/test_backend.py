@@ -7,7 +7,7 @@ import json
 from contextlib import aclosing
 
 import pytest
-from conftest import Rig
+from rig import Rig
 
 from support import eventually
 from workshop_hub.backends.base import Handle, Listening, accepts_connections

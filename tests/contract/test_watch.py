@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from conftest import Rig
+from rig import Rig
 
 
 async def test_the_end_of_a_watched_server_is_told_at_once(rig: Rig) -> None:
