@@ -18,6 +18,7 @@ from traitlets import Bool, Float, Integer, Unicode, default
 from workshop_hub.errors import AccountRefused, WorkshopError
 from workshop_hub.system import accounts, pam
 from workshop_hub.system.accounts import Account, Membership
+from workshop_hub.system.deadline import within
 from workshop_hub.system.useradd import AccountCreator, default_command, home_problem
 
 NAME_PATTERN = r"[a-z_][a-z0-9_-]{0,31}"
@@ -186,8 +187,8 @@ class WorkshopAuthenticator(PAMAuthenticator):
         )
         future = asyncio.get_running_loop().run_in_executor(self.executor, ask)
         try:
-            return await asyncio.wait_for(future, PAM_DEADLINE)
-        except asyncio.TimeoutError as exc:
+            return await within(PAM_DEADLINE, future)
+        except TimeoutError as exc:
             raise WorkshopError(
                 f"The machine did not check the password within {PAM_DEADLINE:g} seconds.",
                 remedy="Try again later, and tell the administrator.",

@@ -113,13 +113,23 @@ class WorkshopSpawner(ServerOptions, Spawner):
         margin = min(5.0, self.start_timeout / 10)
         try:
             async with self._roster.lock(self._owner):
-                return await asyncio.wait_for(self._start(), self.start_timeout - margin)
-        except asyncio.TimeoutError as exc:
-            raise hub_error(self._timeout()) from exc
+                return await self._start_within(self.start_timeout - margin)
         except WorkshopError as exc:
             raise hub_error(exc) from exc
         finally:
             self._starting = False
+
+    async def _start_within(self, seconds: float) -> str:
+        """Start the server, or give up and wait until what was begun has been cleared away."""
+        start = asyncio.ensure_future(self._start())
+        try:
+            await asyncio.wait({start}, timeout=seconds)
+            if start.done():
+                return start.result()
+            raise self._timeout()
+        finally:
+            if start.cancel():
+                await asyncio.wait({start})
 
     async def _start(self) -> str:
         self._backend_name = self._choose_backend()

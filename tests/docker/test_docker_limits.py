@@ -57,8 +57,15 @@ async def test_the_kernel_has_every_limit(harness: DockerHarness, backend: Docke
 
 
 async def test_no_limit_means_none_at_all(harness: DockerHarness, backend: DockerBackend) -> None:
-    server = await harness.start(backend, harness.make_spec())
+    server = await harness.start(backend, harness.make_spec(limits=Limits(pids_limit=0)))
     assert (await backend.usage(server.handle)).limits == Limits()
+
+
+async def test_processes_are_bounded_where_nobody_says_otherwise(
+    harness: DockerHarness, backend: DockerBackend
+) -> None:
+    server = await harness.start(backend, harness.make_spec())
+    assert harness.kernel_value(server.id, "pids", "pids.max", "pids.max") == "4096"
 
 
 async def test_a_limit_above_the_machines_cores_is_possible(

@@ -141,7 +141,8 @@ def test_limits_become_the_engines_resources() -> None:
         "cpu_shares": 102,
         "pids_limit": 100,
     }
-    assert container.limits_config(Limits()) == {}
+    assert container.limits_config(Limits()) == {"cpu_shares": 2, "pids_limit": 4096}
+    assert container.limits_config(Limits(pids_limit=0))["pids_limit"] == -1
     tiny = container.limits_config(Limits(cpu_limit=0.001, cpu_guarantee=0.001))
     assert tiny["cpu_quota"] == 1000
     assert tiny["cpu_shares"] == 2

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from workshop_hub import __version__
 from workshop_hub.backends.base import Address, CertificatePaths, LaunchSpec, Owner
 from workshop_hub.backends.prelude import CERTIFICATE_DIR, NAMES, command, environment
-from workshop_hub.policy.limits import CPU_SHARES_PER_CORE, Limits
+from workshop_hub.policy.limits import CPU_SHARES_PER_CORE, DEFAULT_PIDS_LIMIT, Limits
 
 LABEL = "workshop-hub"
 NAME_MAX = 200
@@ -19,6 +19,9 @@ NAME_MAX = 200
 
 MIN_CPU_SHARES = 2
 """The least the kernel takes (https://docs.kernel.org/scheduler/sched-design-CFS.html)."""
+
+UNLIMITED = -1
+"""What the engine calls no limit of processes."""
 
 CPU_PERIOD = 100_000
 MIN_CPU_QUOTA = 1000
@@ -152,7 +155,11 @@ def certificate_paths(spec: LaunchSpec) -> CertificatePaths | None:
 
 
 def limits_config(limits: Limits) -> dict[str, object]:
-    """Return the limits as the engine's resources. What is not set is not mentioned."""
+    """Return the limits as the engine's resources.
+
+    A server without a CPU guarantee gets the least shares there are: the engine's default of 1024
+    would make "nothing promised" worth as much as a whole core, and more than a promised half.
+    """
     config: dict[str, object] = {}
     if limits.mem_limit is not None:
         config["mem_limit"] = limits.mem_limit
@@ -163,11 +170,10 @@ def limits_config(limits: Limits) -> dict[str, object]:
         # Not nano_cpus, which is the same to the kernel, but refused above the machine's cores.
         config["cpu_period"] = CPU_PERIOD
         config["cpu_quota"] = max(MIN_CPU_QUOTA, round(CPU_PERIOD * limits.cpu_limit))
-    if limits.cpu_guarantee:
-        shares = round(CPU_SHARES_PER_CORE * limits.cpu_guarantee)
-        config["cpu_shares"] = max(MIN_CPU_SHARES, shares)
-    if limits.pids_limit is not None:
-        config["pids_limit"] = int(limits.pids_limit)
+    shares = round(CPU_SHARES_PER_CORE * (limits.cpu_guarantee or 0))
+    config["cpu_shares"] = max(MIN_CPU_SHARES, shares)
+    pids = DEFAULT_PIDS_LIMIT if limits.pids_limit is None else int(limits.pids_limit)
+    config["pids_limit"] = pids or UNLIMITED
     return config
 
 

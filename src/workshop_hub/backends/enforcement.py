@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from workshop_hub.backends.container import CPU_PERIOD, MIN_CPU_QUOTA
+from workshop_hub.backends.container import CPU_PERIOD, MIN_CPU_QUOTA, MIN_CPU_SHARES
 from workshop_hub.errors import LimitsNotEnforceable
 from workshop_hub.policy.limits import CPU_SHARES_PER_CORE, Limits
 from workshop_hub.system.container_cgroup import ContainerCgroup
@@ -33,7 +33,7 @@ def gaps(limits: Limits, info: EngineInfo, *, swap_in_use: bool) -> list[str]:
         found.append("cpu_limit: the kernel has no CPU bandwidth control (CONFIG_CFS_BANDWIDTH).")
     if limits.cpu_guarantee and not info.cpu_shares and info.cgroup_version == "1":
         found.append("cpu_guarantee: the kernel has no CPU shares (CONFIG_FAIR_GROUP_SCHED).")
-    if limits.pids_limit is not None and not info.pids:
+    if limits.pids_limit and not info.pids:
         found.append("pids_limit: the kernel has no pids controller (CONFIG_CGROUP_PIDS).")
     return found
 
@@ -54,6 +54,8 @@ def in_force(cgroup: ContainerCgroup, host_config: Mapping[str, object]) -> Limi
     runtime makes of it: the scale of version 2 is too coarse to compute it.
     """
     asked = host_config.get("CpuShares") or 0
+    if asked == MIN_CPU_SHARES:
+        asked = 0  # what a server without a guarantee gets
     shares = cgroup.cpu_shares()
     guarantee = None
     if isinstance(asked, int) and asked and cgroup.cpu_weight_is(asked):
@@ -76,10 +78,11 @@ def asked_for(host_config: Mapping[str, object]) -> Limits:
         value = host_config.get(key)
         return value if isinstance(value, int) and value > 0 else 0
 
+    shares = number("CpuShares")
     return Limits(
         cpu_limit=number("CpuQuota") / (number("CpuPeriod") or CPU_PERIOD) or None,
         mem_limit=number("Memory") or None,
-        cpu_guarantee=round(number("CpuShares") / CPU_SHARES_PER_CORE, 3) or None,
+        cpu_guarantee=round(shares / CPU_SHARES_PER_CORE, 3) if shares > MIN_CPU_SHARES else None,
         mem_guarantee=number("MemoryReservation") or None,
         pids_limit=number("PidsLimit") or None,
     )
@@ -100,6 +103,6 @@ def differences(wanted: Limits, kernel: Limits) -> list[str]:
         # The quota is in whole microseconds of the period.
         if kernel.cpu_limit is None or abs(kernel.cpu_limit - cores) > 2 / CPU_PERIOD:
             found.append(f"cpu_limit is {wanted.cpu_limit:g}, the kernel says {kernel.cpu_limit}.")
-    if wanted.pids_limit is not None and kernel.pids_limit != wanted.pids_limit:
+    if wanted.pids_limit is not None and kernel.pids_limit != (wanted.pids_limit or None):
         found.append(f"pids_limit is {wanted.pids_limit}, the kernel says {kernel.pids_limit}.")
     return found

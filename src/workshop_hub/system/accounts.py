@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from workshop_hub.errors import AccountRefused, WorkshopError
+from workshop_hub.system.deadline import within
 
 T = TypeVar("T")
 
@@ -54,8 +55,8 @@ async def off_loop(call: Callable[[], T], *, deadline: float = 10.0) -> T:
     """
     future = asyncio.get_running_loop().run_in_executor(_POOL, call)
     try:
-        return await asyncio.wait_for(future, deadline)
-    except asyncio.TimeoutError as exc:
+        return await within(deadline, future)
+    except TimeoutError as exc:
         raise WorkshopError(
             f"The machine's user database did not answer within {deadline:g} seconds.",
             remedy="Ask the administrator to look at the directory service (sssd, LDAP).",

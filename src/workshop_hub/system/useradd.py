@@ -18,6 +18,7 @@ from pathlib import Path
 from workshop_hub.errors import AccountCreationFailed, ConfigError
 from workshop_hub.system import accounts
 from workshop_hub.system.accounts import Account
+from workshop_hub.system.deadline import within
 
 OUTPUT_KEPT = 8192
 """Bytes of the command's output that are kept, the last ones; the rest is read and dropped."""
@@ -184,8 +185,8 @@ class AccountCreator:
             finally:
                 os.close(write_end)
             try:
-                await asyncio.wait_for(process.wait(), self.timeout)
-            except asyncio.TimeoutError:
+                await within(self.timeout, process.wait())
+            except TimeoutError:
                 return Outcome(None, _text(kept))
             finally:
                 await self._end(process)
@@ -202,8 +203,8 @@ class AccountCreator:
                 return
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(process.wait(), GRACE)
+            with contextlib.suppress(TimeoutError):
+                await within(GRACE, process.wait())
         if process.returncode is None:
             self._stuck = process
 
