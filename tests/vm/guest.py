@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from workshop_hub.systemd import Site, system_files
-
 CGROUPS = Path("/sys/fs/cgroup")
 HOLDER = CGROUPS / "workshop.slice/workshop-users.service"
 USERS = HOLDER / "users"
@@ -19,17 +17,11 @@ HUB_USER = "hub"
 STATE = Path("/var/lib/workshop-hub")
 """Folder that the hub's unit runs in."""
 
+UNITS = Path("/etc/systemd/system")
+SUDOERS = Path("/etc/sudoers.d/workshop-hub")
 CONFIG = Path("/etc/jupyterhub/jupyterhub_config.py")
 BIN = Path(sys.executable).parent
 PEOPLE = ("ana", "ben", "cleo")
-SITE = Site(
-    hub_user=HUB_USER,
-    accounts=PEOPLE,
-    bin=BIN,
-    python=Path(sys.executable).resolve(),
-    config=CONFIG,
-    memory_low="100M",
-)
 
 
 def run(*command: str | Path, timeout: float = 60, **options: object) -> str:
@@ -51,10 +43,10 @@ def systemctl(*words: str) -> str:
 
 
 def install() -> None:
-    """Install the units and the sudo rule as an administrator would have them."""
-    for file in system_files(SITE):
-        file.path.write_text(file.text)
-        file.path.chmod(file.mode)
+    """Install the units and the sudo rule as an administrator does."""
+    accounts = [word for name in PEOPLE for word in ("--accounts", name)]
+    to_root = ("--memory-low=100M", "--output=/")
+    run(BIN / "workshop-hub", "units", f"--hub-user={HUB_USER}", *accounts, *to_root)
     coverage = {name: text for name, text in os.environ.items() if name.startswith("COVERAGE")}
     drop_in("workshop-hub.service", "coverage", "Service", environment_lines(coverage))
     systemctl("daemon-reload")

@@ -15,12 +15,13 @@ def test_this_is_the_machine_it_should_be() -> None:
 
 
 def test_systemd_and_sudo_have_no_complaint() -> None:
-    units = [file.path for file in guest.system_files(guest.SITE) if file.path.suffix]
+    units = sorted(guest.UNITS.glob("workshop*"))
+    assert len(units) == 3
     done = subprocess.run(
         ["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert "parsed OK" in guest.run("visudo", "--check", "--file", "/etc/sudoers.d/workshop-hub")
+    assert "parsed OK" in guest.run("visudo", "--check", "--file", guest.SUDOERS)
 
 
 def test_the_hub_owns_the_group_of_the_servers_and_it_has_all_controllers() -> None:

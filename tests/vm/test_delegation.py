@@ -16,7 +16,6 @@ from unit_hub import COMMAND, group_of
 SCRIPT = Path(__file__).parent / "try_backend.py"
 LIMITS = {"mem_limit": 128 * 1024 * 1024}
 PAM = Path("/etc/pam.d/sudo")
-SUDOERS = Path("/etc/sudoers.d/workshop-hub")
 
 IN_A_LEAF = """
 group=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
@@ -155,19 +154,19 @@ def test_a_setting_of_the_unit_that_is_in_the_way_is_named(
 
 
 def test_pam_systemd_in_sudos_stack_is_caught_and_the_cure_works() -> None:
-    pam, rules = PAM.read_text(), SUDOERS.read_text()
+    pam, rules = PAM.read_text(), guest.SUDOERS.read_text()
     cure = f"Defaults:{guest.HUB_USER} !pam_session"
     try:
         PAM.write_text(pam + "session optional pam_systemd.so\n")
         (refused,) = ask(server())
         left = guest.groups()
-        SUDOERS.write_text(rules.replace(f"#{cure}", cure))
+        guest.SUDOERS.write_text(rules.replace(f"#{cure}", cure))
         (handle,) = ask(server())
         group = group_of(handle["pid"])
         ask(("stop", handle))
     finally:
         PAM.write_text(pam)
-        SUDOERS.write_text(rules)
+        guest.SUDOERS.write_text(rules)
     assert refused["error"] == "LimitsNotEnforceable"
     assert "/user.slice/" in refused["message"]
     assert "pam_systemd" in refused["remedy"]
