@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 from traitlets import HasTraits, TraitType
 
+from workshop_hub.authenticator import WorkshopAuthenticator
 from workshop_hub.backends.docker import DockerBackend
 from workshop_hub.backends.process import ProcessBackend
 from workshop_hub.cli import main as command
@@ -48,6 +49,13 @@ DOCKER = """\
 Facts of the machine for servers that are containers, `c.DockerBackend.NAME`.
 [How it works](../explanation/architecture.md#a-server-as-a-container);
 [how to set it up](../howto/docker.md).
+"""
+
+AUTHENTICATOR = """\
+Options that `WorkshopAuthenticator` adds to those of
+[PAMAuthenticator](https://jupyterhub.readthedocs.io/en/stable/reference/api/auth.html), which all
+work: `allowed_groups`, `admin_groups`, `create_system_users`, `add_user_cmd` and the others.
+[How to use them](../howto/accounts.md).
 """
 
 CLI = """\
@@ -130,6 +138,9 @@ def pages() -> dict[str, str]:
         "spawner.md": options_page("Options of the spawner", WorkshopSpawner, SPAWNER),
         "process-backend.md": options_page("The process backend", ProcessBackend, PROCESS),
         "docker-backend.md": options_page("The Docker backend", DockerBackend, DOCKER),
+        "authenticator.md": options_page(
+            "Options of the authenticator", WorkshopAuthenticator, AUTHENTICATOR
+        ),
         "cli.md": cli_page(),
     }
 

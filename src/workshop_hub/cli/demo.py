@@ -137,10 +137,6 @@ def spawner_options(plan: Plan, folder: Path) -> dict[str, object]:
         "WorkshopSpawner.notebook_dir": "~/notebooks",
         "WorkshopSpawner.create_notebook_dir": True,
     }
-    if plan.backend == "process":
-        options["WorkshopSpawner.cmd"] = [
-            str(Path(sys.executable).parent / "jupyterhub-singleuser")
-        ]
     if plan.image:
         options["WorkshopSpawner.image"] = plan.image
     if os.geteuid() != 0:
