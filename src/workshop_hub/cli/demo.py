@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -21,31 +20,19 @@ from workshop_hub.backends import hub_address
 from workshop_hub.backends.base import Backend, Finding
 from workshop_hub.backends.docker import DockerBackend
 from workshop_hub.cli.demo_account import DemoAccount, demo_account
+from workshop_hub.cli.demo_cgroup import demo_cgroup
 from workshop_hub.cli.demo_check import Expected, await_end, check
 from workshop_hub.cli.demo_hub import DemoHub, check_port, free_ports
+from workshop_hub.cli.demo_options import LIMITS, Plan, authenticator_options, spawner_options
 from workshop_hub.cli.output import fail, show_findings, wide_console
 from workshop_hub.errors import WorkshopError
-from workshop_hub.policy.limits import Limits
 from workshop_hub.roster import hub_id
 from workshop_hub.spawner import WorkshopSpawner
 
 IMAGES = ("workshop-hub/singleuser", "workshop-hub/singleuser:test")
 """The default image, and the one that the tests make without a registry."""
 
-LIMITS = Limits(cpu_limit=1.0, mem_limit=1024**3)
-"""Enough for a first notebook, and little enough for anybody's laptop."""
-
 console = wide_console()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What was asked for on the command line."""
-
-    backend: str
-    port: int
-    image: str
-    check: bool
 
 
 @click.command()
@@ -109,6 +96,8 @@ async def _run(plan: Plan) -> None:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workshop-demo-")))
         options = spawner_options(plan, folder)
+        if plan.backend == "process":
+            options["ProcessBackend.cgroup_parent"] = stack.enter_context(demo_cgroup())
         hub = DemoHub(folder, plan.port, options)
         backend = make_backend(plan.backend, hub, options)
         findings = await look(backend, options)
@@ -124,62 +113,6 @@ async def _run(plan: Plan) -> None:
                 raise WorkshopError("The hub has ended.", log=hub.log_tail())
     if plan.check:
         console.print("stopped the hub and its proxy\n[bold green]The demo works.[/]")
-
-
-def spawner_options(plan: Plan, folder: Path) -> dict[str, object]:
-    """Return the options of the servers: limits that a laptop can bear, and a place to work in."""
-    options: dict[str, object] = {
-        "WorkshopSpawner.backend": plan.backend,
-        "WorkshopSpawner.cpu_limit": LIMITS.cpu_limit,
-        "WorkshopSpawner.mem_limit": LIMITS.mem_limit,
-        "WorkshopSpawner.limits_policy": "warn",
-        "WorkshopSpawner.default_url": "/lab",
-        "WorkshopSpawner.notebook_dir": "~/notebooks",
-        "WorkshopSpawner.create_notebook_dir": True,
-    }
-    if plan.image:
-        options["WorkshopSpawner.image"] = plan.image
-    if os.geteuid() != 0:
-        options |= own_account_options(plan, folder)
-    return options
-
-
-def own_account_options(plan: Plan, folder: Path) -> dict[str, object]:
-    """Return options that keep the caller's home clean: its servers write elsewhere.
-
-    That is below `folder`, and for containers in their own /tmp.
-    """
-    place = Path("/tmp/workshop-demo")  # noqa: S108 - inside the container
-    options: dict[str, object] = {}
-    if plan.backend == "process":
-        place = folder / "home"
-        place.mkdir()
-        options["ProcessBackend.run_as"] = "hub"
-    return {
-        **options,
-        "WorkshopSpawner.notebook_dir": f"{place}/notebooks",
-        "WorkshopSpawner.allowed_roots": [str(place)],
-        "WorkshopSpawner.environment": {
-            "IPYTHONDIR": f"{place}/ipython",
-            "JUPYTER_CONFIG_DIR": f"{place}/config",
-            "JUPYTER_DATA_DIR": f"{place}/data",
-            "JUPYTER_RUNTIME_DIR": f"{place}/runtime",
-            "XDG_CACHE_HOME": f"{place}/cache",
-            "npm_config_cache": f"{place}/npm",
-        },
-    }
-
-
-def authenticator_options(account: DemoAccount) -> dict[str, object]:
-    """Return options that let in nobody but the demo's account."""
-    options: dict[str, object] = {"Authenticator.allowed_users": {account.name}}
-    if account.has_pam:
-        return {**options, "JupyterHub.authenticator_class": "workshop"}
-    return {
-        **options,
-        "JupyterHub.authenticator_class": "dummy",
-        "DummyAuthenticator.password": account.password,
-    }
 
 
 def make_backend(name: str, hub: DemoHub, options: dict[str, object]) -> Backend:

@@ -107,6 +107,7 @@ class DemoHub:
         env = {
             **os.environ,
             "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "NODE_DISABLE_COMPILE_CACHE": "1",  # it would be a folder in /tmp
         }
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C is for us, and we end the hub in good order.

@@ -15,6 +15,7 @@ from jupyterhub.app import JupyterHub
 from jupyterhub.proxy import ConfigurableHTTPProxy
 from traitlets import TraitError
 
+from workshop_hub import spec
 from workshop_hub.backends import hub_address
 from workshop_hub.backends.base import Backend, Finding
 from workshop_hub.backends.docker import DockerBackend
@@ -86,7 +87,7 @@ async def look(app: JupyterHub) -> list[Finding]:
     except (ConfigError, TraitError) as exc:
         message, remedy = getattr(exc, "message", str(exc)), getattr(exc, "remedy", "")
         return [*findings, Finding("error", "spawner", message, remedy)]
-    findings.append(Finding("ok", "spawner", f"options are sound; {probe.limits()}"))
+    findings.append(Finding("ok", "spawner", f"options are sound; {spec.limits(probe)}"))
     for name in sorted(probe.backends_in_use()):
         backend = probe.backends[name](config=app.config, hub_id="0" * 12)
         found = await backend.check()
@@ -195,7 +196,7 @@ def limits_required(probe: WorkshopSpawner) -> bool:
     if callable(overrides):
         return True
     named = {key for each in overrides.values() for key in each["spawner_override"]}
-    return bool(probe.limits().configured or named & LIMIT_NAMES)
+    return bool(spec.limits(probe).configured or named & LIMIT_NAMES)
 
 
 def judged(finding: Finding, *, strict: bool) -> Finding:

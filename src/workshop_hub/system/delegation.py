@@ -15,7 +15,7 @@ from workshop_hub.system import cgroup
 from workshop_hub.system.cgroup import CONTROLLERS, Mount
 
 HOLDER = "workshop.slice/workshop-users.service"
-"""The delegated group that `workshop-hub init` sets up, below the mount."""
+"""The delegated group that `workshop-hub units` sets up, below the mount."""
 
 ROOT_HOLDER = "workshop-hub"
 """What a hub that is root makes for itself where nothing was set up."""
@@ -110,8 +110,8 @@ def _holder(configured: str, mount: Mount) -> Path:
         return mount.path / ROOT_HOLDER
     raise LimitsNotEnforceable(
         f"The hub's account has no part of the cgroup tree to itself: {holder} does not exist.",
-        remedy="Run `workshop-hub init` as root, or set ProcessBackend.cgroup_parent to a group "
-        "that is delegated to the hub's account.",
+        remedy="Install the units that `workshop-hub units` writes, or set "
+        "ProcessBackend.cgroup_parent to a group that is delegated to the hub's account.",
     )
 
 
