@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import socket
 from collections.abc import Iterable
@@ -47,6 +48,9 @@ _FILES: CertificatePaths = {
     "certfile": "server.crt",
     "cafile": "ca.crt",
 }
+
+BIND_FAILED = re.compile(r"[Aa]ddress already in use|port \d+ is (already in use|not available)")
+"""What Python's and Jupyter's servers print where they cannot bind their port."""
 
 
 class Launcher(Protocol):
@@ -217,9 +221,15 @@ class Start:
                 remedy=error.remedy,
                 log=error.log,
             )
-        if isinstance(error, PortTaken) or ports.is_free(self._address.ip, self._address.port):
+        if isinstance(error, PortTaken) or not self._lost_its_port(error):
             return error
         return self._port_taken(error)
+
+    def _lost_its_port(self, error: ServerExited) -> bool:
+        # Who took the port may have left it again: then only the server's own words tell.
+        return bool(BIND_FAILED.search(error.log)) or not ports.is_free(
+            self._address.ip, self._address.port
+        )
 
     def _port_taken(self, error: ServerExited | None = None) -> PortTaken:
         return PortTaken(
