@@ -437,3 +437,18 @@ def test_a_lost_port_is_told_so_that_another_is_tried() -> None:
 def test_other_errors_stay_as_they_are() -> None:
     for error in (EngineError("no space left on device"), StartTimeout("late", log="busy")):
         assert explain(error) is error
+
+
+@pytest.mark.parametrize(
+    ("hub_url", "name"),
+    [
+        ("https://172.17.0.1:8081", "IP:172.17.0.1"),
+        ("https://[fd00::1]:8081", "IP:fd00::1"),
+        ("https://hub.example.org:8081", "DNS:hub.example.org"),
+    ],
+)
+def test_a_hub_that_its_certificate_does_not_name(hub_url: str, name: str) -> None:
+    log = f"{hub_address.NO_HUB} at {hub_url}\nssl: CERTIFICATE_VERIFY_FAILED: IP mismatch"
+    error = hub_address.unreachable_from_inside(hub_url, log)
+    assert f'c.JupyterHub.trusted_alt_names = ["{name}"]' in error.remedy
+    assert "firewall" in hub_address.unreachable_from_inside(hub_url, hub_address.NO_HUB).remedy

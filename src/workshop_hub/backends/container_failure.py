@@ -33,7 +33,7 @@ def explain(
     log: all of the server's log; the few lines of `error` may be but the end of a traceback.
     """
     if isinstance(error, ServerExited | StartTimeout) and hub_address.NO_HUB in log:
-        return hub_address.unreachable_from_inside(address.hub_url, log)
+        return hub_address.unreachable_from_inside(address.hub_url or "", log)
     if isinstance(error, ServerExited):
         return _exited(error, spec, address)
     if isinstance(error, EngineError) and not isinstance(error, EngineUnavailable):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
 
 from workshop_hub.backends.base import LaunchSpec, accepts_connections
 from workshop_hub.errors import ConfigError, HubUnreachable
@@ -10,6 +11,9 @@ from workshop_hub.system.engine_replies import Network
 
 NO_HUB = "Failed to connect to my Hub"
 """What the single-user server writes when it cannot reach the hub."""
+
+WRONG_NAME = "CERTIFICATE_VERIFY_FAILED"
+"""What it writes below that where the hub's certificate does not have the hub's address."""
 
 EVERYWHERE = ("", "0.0.0.0", "::", "*")  # noqa: S104 - compared with, not bound
 
@@ -67,8 +71,15 @@ async def check(ip: str, port: int) -> None:
     )
 
 
-def unreachable_from_inside(hub_url: str | None, log: str) -> HubUnreachable:
+def unreachable_from_inside(hub_url: str, log: str) -> HubUnreachable:
     """Explain a server whose log says that it could not reach the hub, though we could."""
+    if WRONG_NAME in log:
+        return HubUnreachable(
+            f"The server reaches the hub at {hub_url}, and the hub's certificate is for other "
+            "addresses.",
+            remedy=f"Ask the administrator to set {alt_names_line(hub_url)}, to "
+            "remove the folder internal-ssl beside the hub's database, and to restart the hub.",
+        )
     return HubUnreachable(
         f"The server runs in its container but cannot reach the hub at {hub_url}, which this "
         "machine itself can.",
@@ -76,6 +87,17 @@ def unreachable_from_inside(hub_url: str | None, log: str) -> HubUnreachable:
         "(with ufw, for example: ufw allow in on docker0 to any port 8081 proto tcp).",
         log="\n".join(line for line in log.splitlines() if NO_HUB in line),
     )
+
+
+def alt_names_line(hub_url: str) -> str:
+    """Return the line of configuration with which internal_ssl's certificates name the host."""
+    host = urlsplit(hub_url).hostname or ""
+    try:
+        ipaddress.ip_address(host)
+        kind = "IP"
+    except ValueError:
+        kind = "DNS"
+    return f'c.JupyterHub.trusted_alt_names = ["{kind}:{host}"]'
 
 
 def is_loopback(host: str) -> bool:
