@@ -81,7 +81,12 @@ class FakeBackend(Backend):
             env={"PATH": os.environ["PATH"], **spec.env},
             start_new_session=True,
         )
-        handle: Handle = {"pid": process.pid, "record": str(record), "port": address.port}
+        handle: Handle = {
+            "pid": process.pid,
+            "record": str(record),
+            "port": address.port,
+            "mem_limit": spec.limits.mem_limit,
+        }
         record.write_text(json.dumps({"owner": list(_fields(spec.owner)), "handle": handle}))
         try:
             yield Progress(50, "Waiting for the fake server to listen", handle)
@@ -126,7 +131,9 @@ class FakeBackend(Backend):
         return found
 
     async def usage(self, handle: Handle) -> Usage:
-        return Usage(None, None, None, self._oom_kills(handle), Limits())
+        limit = handle["mem_limit"]
+        limits = Limits(mem_limit=limit if isinstance(limit, int) else None)
+        return Usage(None, None, None, self._oom_kills(handle), limits)
 
     async def check(self) -> list[Finding]:
         return [Finding("ok", "fake", "The fake backend needs nothing.")]

@@ -27,7 +27,7 @@ from workshop_hub.backends.base import (
 )
 from workshop_hub.backends.docker import DockerBackend
 from workshop_hub.backends.process import ProcessBackend
-from workshop_hub.errors import ConfigError, PortTaken, StartTimeout, WorkshopError
+from workshop_hub.errors import PortTaken, StartTimeout, WorkshopError
 from workshop_hub.hub_errors import hub_error
 from workshop_hub.options import ServerOptions
 from workshop_hub.policy import ending, paths, selection
@@ -252,10 +252,11 @@ class WorkshopSpawner(ServerOptions, Spawner):
                 status.unknown,
             )
         if status.running:
-            self._note_memory(status.oom_kills)
+            await self._note_memory(status.oom_kills)
             return None
+        limits = await self._limits_in_force()
         self._ending = ending.died(
-            status.exit_code, status.oom_kills, self._known_limits(), at=_now(), log=status.log
+            status.exit_code, status.oom_kills, limits, at=_now(), log=status.log
         )
         self.log.warning("%s's server has ended. %s", self._owner, self._ending.message)
         self._exit_code = status.exit_code or 0
@@ -288,11 +289,27 @@ class WorkshopSpawner(ServerOptions, Spawner):
         except WorkshopError as exc:
             self.log.error("%s: what the server left could not be removed: %s", self._owner, exc)
 
-    def _note_memory(self, oom_kills: int) -> None:
-        notice = ending.memory_notice(oom_kills, self._known_limits()) if oom_kills else ""
+    async def _note_memory(self, oom_kills: int) -> None:
+        limits = await self._limits_in_force() if oom_kills else Limits()
+        notice = ending.memory_notice(oom_kills, limits) if oom_kills else ""
         if notice and notice != self.notice:
             self.log.warning("%s: %s", self._owner, notice)
         self.notice = notice
+
+    async def _limits_in_force(self) -> Limits:
+        """Return the server's limits as the machine has them; none where it cannot be asked.
+
+        Those of the options may be others: a hub that was restarted does not know what groups,
+        profiles and users had made of them at the server's start.
+        """
+        if self._handle is None:
+            return Limits()
+        try:
+            usage = await self._roster.backend(self._backend_name).usage(self._handle)
+        except (WorkshopError, OSError, ValueError) as exc:
+            self.log.warning("%s: the limits cannot be read: %s", self._owner, exc)
+            return Limits()
+        return usage.limits
 
     async def stop(self, now: bool = False) -> None:
         """End the server and all that it started; do nothing where it has ended."""
@@ -335,12 +352,6 @@ class WorkshopSpawner(ServerOptions, Spawner):
             f'the last step was "{last}".',
             remedy="Try again; if it happens again, ask the administrator to raise start_timeout.",
         )
-
-    def _known_limits(self) -> Limits:
-        try:
-            return spec.limits(self)
-        except ConfigError:
-            return Limits()  # changed since the server was started, to something that is wrong
 
 
 class WorkshopDockerSpawner(WorkshopSpawner):

@@ -31,7 +31,7 @@ def test_a_restart_keeps_the_server_its_limits_and_what_the_user_is_told(
     assert server.ask("me")["pid"] == server.pid
     assert limits(server) == before
     assert server.ask("eat", 200)["exit"] == -9
-    told = "Your server reached its memory limit"
+    told = "Your server reached its memory limit of 96M once."
     eventually_sync(lambda: told in server.page(), "the hub's page tells of the memory limit")
     assert "It reached its memory limit of 64M and was ended by the kernel." in ended.page()
     server.stop()
