@@ -124,6 +124,27 @@ def test_a_slice_that_was_not_handed_over_is_named() -> None:
     assert "own cgroup.procs of the slice" in refused["remedy"]
 
 
+def test_a_hub_outside_of_the_slice_is_named_with_its_place() -> None:
+    (refused,) = ask(server(), properties={"Slice": "system.slice"})
+    assert refused["error"] == "LimitsNotEnforceable"
+    assert "This process is in the cgroup /system.slice/run-" in refused["message"]
+    assert "only from within workshop.slice" in refused["message"]
+    assert "Slice=workshop.slice" in refused["remedy"]
+
+
+def test_the_doctor_is_content_in_the_place_of_the_hub() -> None:
+    config = guest.STATE / "doctor_config.py"
+    config.write_text(
+        'c.JupyterHub.spawner_class = "workshop"\n'
+        'c.JupyterHub.authenticator_class = "dummy"\n'
+        'c.Spawner.mem_limit = "300M"\n'
+    )
+    path = {"Environment": f"PATH={guest.BIN}:/usr/bin:/bin"}
+    done = guest.as_hub(guest.BIN / "workshop-hub", "doctor", "-f", config, properties=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(guest.USERS) in done.stdout
+
+
 def test_no_holder_at_all_leads_to_the_command_that_makes_one() -> None:
     guest.systemctl("stop", "workshop-users.service")
     try:

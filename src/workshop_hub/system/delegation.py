@@ -177,14 +177,14 @@ def _try(users: Path, mount: Mount) -> None:
     except OSError as exc:
         raise cgroup.explain(exc, group) from exc
     try:
-        _try_group(group)
+        _try_group(group, mount)
     finally:
         deadline = time.monotonic() + 2
         while not cgroup.remove(group) and time.monotonic() < deadline:
             time.sleep(0.005)
 
 
-def _try_group(group: Path) -> None:
+def _try_group(group: Path, mount: Mount) -> None:
     if not (group / "cgroup.kill").exists():
         raise LimitsNotEnforceable(
             f"This kernel ({os.uname().release}) has no cgroup.kill; it came with Linux 5.14.",
@@ -194,9 +194,29 @@ def _try_group(group: Path) -> None:
         try:
             cgroup.write(group / "cgroup.procs", str(process.pid))
         except OSError as exc:
-            raise cgroup.explain(exc, group / "cgroup.procs") from exc
+            outside = _outside(group, mount) if exc.errno == errno.EACCES else None
+            raise outside or cgroup.explain(exc, group / "cgroup.procs") from exc
         finally:
             process.kill()
+
+
+def _outside(group: Path, mount: Mount) -> LimitsNotEnforceable | None:
+    """Say that this process is not in the holder's slice; None where it is, or there is none.
+
+    The kernel wants the right to write cgroup.procs of the group above both places, and above
+    every slice is the root of all groups, which is nobody's to write.
+    """
+    lines = Path("/proc/self/cgroup").read_text(errors="surrogateescape").splitlines()
+    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    around = group.parents[2]
+    if around.suffix != ".slice" or f"{own}/".startswith(f"{mount.name_of(around)}/"):
+        return None
+    return LimitsNotEnforceable(
+        f"This process is in the cgroup {own}, and it can start servers in {group.parent} only "
+        f"from within {around.name}.",
+        remedy=f"Add Slice={around.name} to the hub's unit. To look from a shell: systemd-run "
+        f"--pty --uid=HUB_USER --slice={around.name} workshop-hub doctor -f CONFIG",
+    )
 
 
 def _words(file: Path) -> list[str]:
