@@ -10,7 +10,7 @@ export PYTHON PREFIX
 
 # Empty when the environment could not be made; the recipe then fails with its message.
 IN_ENV = env=$$(tools/env.sh) && PATH="$$env/bin:$$PATH"
-TIERS := unit hub hub5 contract process accounts docker vm demo
+TIERS := unit hub hub5 contract process accounts docker configs vm demo
 
 .PHONY: help
 help: ## this list
@@ -35,7 +35,7 @@ test: ## run everything that this machine can run, and list what it could not, a
 .PHONY: $(TIERS:%=test-%)
 $(TIERS:%=test-%): test-%:
 	@$(IN_ENV) && exec "$$env/bin/python" tests/tiers.py $* -- $(ARGS)
-test-%: ## run one tier: unit hub hub5 contract process accounts docker vm demo (ARGS="-k name" for pytest)
+test-%: ## run one tier: unit hub hub5 contract process accounts docker configs vm demo (ARGS="-k name" for pytest)
 
 .PHONY: coverage
 coverage: ## print the line coverage of the last run of tests

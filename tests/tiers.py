@@ -72,6 +72,7 @@ class Run:
         special: dict[str, Callable[[], Outcome]] = {
             "lint": self.lint,
             "hub5": self.hub5,
+            "configs": lambda: self.with_engine("configs"),
             "contract": lambda: self.with_engine("contract"),
             "docker": lambda: self.with_engine("docker"),
             "demo": lambda: self.with_engine("demo"),

@@ -1,7 +1,7 @@
 """A workshop in containers: accounts of the machine, homes mounted, the hub reached over a bridge.
 
-Written for dockerspawner's SystemUserSpawner and PAMAuthenticator; the class names were changed,
-also where they name a section, and one line was added: the backend.
+Written for dockerspawner's SystemUserSpawner and PAMAuthenticator; only class names were changed,
+also where they name a section.
 """
 
 import os
@@ -11,11 +11,12 @@ c = get_config()  # noqa: F821
 c.JupyterHub.bind_url = "http://0.0.0.0:8000"
 c.JupyterHub.hub_ip = "0.0.0.0"
 c.JupyterHub.hub_connect_ip = os.environ.get("HUB_CONNECT_IP", "172.17.0.1")
-c.JupyterHub.spawner_class = "workshop"
+c.JupyterHub.spawner_class = "workshop-docker"
 c.JupyterHub.authenticator_class = "workshop"
 
-c.WorkshopSpawner.backend = "docker"
-c.WorkshopSpawner.image = os.environ.get("DOCKER_JUPYTER_IMAGE", "quay.io/jupyter/base-notebook")
+c.WorkshopDockerSpawner.image = os.environ.get(
+    "DOCKER_JUPYTER_IMAGE", "quay.io/jupyter/base-notebook"
+)
 c.Spawner.default_url = "/lab"
 c.Spawner.mem_limit = "1G"
 c.Spawner.cpu_limit = 1
