@@ -309,6 +309,6 @@ def test_a_hub_whose_certificate_does_not_name_it_is_told_the_line(
     # The server tries several times, longer and longer, before it gives up.
     more = 'c.JupyterHub.hub_ip = "0.0.0.0"\nc.Spawner.start_timeout = 150'
     course = make_course(INTERNAL_SSL + its_name + more)
-    page = course.grace.start()
+    page = course.grace.start(deadline=240)
     assert f'c.JupyterHub.trusted_alt_names = ["IP:{gateway}"]' in html.unescape(words(page.text))
     assert course.hub.containers() == []
