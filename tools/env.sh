@@ -8,7 +8,8 @@
 #   PREFIX   folder for environments; by default /opt/workshop-hub for root, else the checkout
 #
 # A hub starts servers as other users, so that root's environment and the interpreter behind it
-# lie where everyone can read them. Progress goes to standard error.
+# lie where everyone can read them. Each checkout has its own: the project is installed into it.
+# Progress goes to standard error.
 set -eu
 umask 022
 cd "$(dirname "$0")/.."
@@ -56,7 +57,7 @@ python=$(find_python)
 version=$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 locks="requirements/lock.txt requirements/proxy/package-lock.json"
 [ -z "$variant" ] || locks="$locks requirements/$variant.txt"
-key=$( { echo "$version $variant"; cat "$0" $locks; } | sha256sum | cut -c1-12)
+key=$( { echo "$version $variant $PWD"; cat "$0" $locks; } | sha256sum | cut -c1-12)
 
 if [ "$(id -u)" = 0 ] || [ -n "${PREFIX:-}" ]; then
     env=${PREFIX:-/opt/workshop-hub}/$key
@@ -85,6 +86,10 @@ PROXY
 if [ "$(cat "$env/.complete" 2>/dev/null)" != "$key" ]; then
     say "Making the environment $env with Python $version; this takes a minute or two."
     "$python" -I -c 'import ensurepip, venv' 2>/dev/null || tools/packages.sh "python$version-venv"
+    # environments of checkouts that are gone
+    for made in "$(dirname "$env")"/*/.checkout; do
+        [ ! -f "$made" ] || [ -d "$(cat "$made")" ] || rm -rf "${made%/.checkout}"
+    done
     rm -rf "$env"
     "$python" -m venv "$env"
     # -qq: pip warns for every package when a configured index or folder does not have it
@@ -93,6 +98,7 @@ if [ "$(cat "$env/.complete" 2>/dev/null)" != "$key" ]; then
         -r "requirements/$variant.txt" >&2
     "$env/bin/python" -m pip check >&2
     install_proxy
+    echo "$PWD" >"$env/.checkout"
     echo "$key" >"$env/.complete"
 fi
 
