@@ -76,8 +76,18 @@ class WorkshopSpawner(ServerOptions, Spawner):
         """Read what `get_state` wrote, perhaps before the hub was restarted."""
         super().load_state(state)
         self._ending = ending.Ending.from_state(state.get("ended"))
-        if state.get("version") == STATE_VERSION and state.get("handle"):
-            self._backend_name = str(state.get("backend"))
+        if not state.get("handle"):
+            return
+        if state.get("version") != STATE_VERSION or state.get("backend") not in self.backends:
+            self.log.warning(
+                "%s: what is stored of the server (version %s, backend %s) is not understood; "
+                "it counts as ended.",
+                self._log_name,
+                state.get("version"),
+                state.get("backend"),
+            )
+        else:
+            self._backend_name = str(state["backend"])
             self._handle = state["handle"]
             self._half_started = bool(state.get("starting"))
 
