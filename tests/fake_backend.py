@@ -121,7 +121,11 @@ class FakeBackend(Backend):
         Path(str(handle["record"])).unlink(missing_ok=True)
 
     def watch(self, handle: Handle, ended: Callable[[], None]) -> Callable[[], None]:
-        return on_exit(int(str(handle["pid"])), ended)
+        give_up = on_exit(int(str(handle["pid"])), ended)
+        if _alive(int(str(handle["pid"]))):
+            return give_up
+        give_up()
+        return asyncio.get_running_loop().call_soon(ended).cancel
 
     async def list_owned(self) -> list[Owned]:
         found = []

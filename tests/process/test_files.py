@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from support import eventually
 from workshop_hub.backends import process_files
 from workshop_hub.backends.base import Certificates
 from workshop_hub.backends.process_names import key_of
-from workshop_hub.errors import LauncherRefused
+from workshop_hub.errors import LauncherRefused, WorkshopError
 from workshop_hub.system.accounts import Account
 
 PEMS = Certificates(key="KEY\n", certificate="CERT\n", authority="CA\n")
@@ -55,6 +57,25 @@ async def test_a_log_is_cut_while_its_server_writes(
     assert log.read_text().count("\0") == 0
 
 
+async def test_space_that_a_server_reserves_behind_its_log_is_taken_back(
+    root_hub: ProcessHarness,
+) -> None:
+    backend = root_hub.backend(log_max_bytes=8192)
+    reserve = (
+        "import ctypes; ctypes.CDLL(None).fallocate(1, 1, ctypes.c_long(0), ctypes.c_long(%d))"
+    )
+    spec = root_hub.spec()
+    python, *rest = spec.cmd
+    script = f"{python} -I -c '{reserve % (64 << 20)}'; echo reserved; exec \"$@\""
+    at = await started(backend, root_hub.spec(cmd=("sh", "-c", script, "sh", python, *rest)))
+    files = process_files.ServerFiles(root_hub.folder / "logs", key_of(spec.owner))
+    assert files.log.stat().st_blocks * 512 >= 64 << 20
+    files.trim(8192)
+    assert files.log.stat().st_blocks * 512 <= 8192
+    assert files.log.read_text() == "reserved\n"
+    await backend.stop(at.handle, now=True)
+
+
 async def test_the_log_of_the_last_life_is_kept(root_hub: ProcessHarness) -> None:
     backend = root_hub.backend()
     for word in ("first", "second"):
@@ -86,6 +107,46 @@ async def test_a_lie_on_the_report_harms_nobody(root_hub: ProcessHarness) -> Non
     await backend.stop(at.handle)
     assert (await backend.poll(at.handle)).exit_code in (143, None)
     assert processes_of(root_hub.account.uid) == []
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, *how: str, then: str = "rw") -> Iterator[None]:
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", *how, folder], check=True)
+    try:
+        subprocess.run(["mount", "-o", f"remount,bind,{then}", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+async def test_a_full_disk_of_the_hub_is_told(hub: ProcessHarness, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    backend = hub.backend(log_dir=str(disk / "logs"))
+    with mounted(disk, "-t", "tmpfs", "-o", "size=64k,mode=0755", "none"):
+        (disk / "logs").mkdir(mode=0o700)
+        with contextlib.suppress(OSError), (disk / "full").open("wb", 0) as full:
+            while True:
+                full.write(bytes(4096))
+        with pytest.raises(WorkshopError, match="logs: No space left on device"):
+            await started(backend, hub.spec())
+        assert processes_of(hub.account.uid) == []
+        (disk / "full").unlink()
+        at = await started(backend, hub.spec())
+        await backend.stop(at.handle, now=True)
+
+
+async def test_a_server_ends_whose_files_cannot_be_changed_any_more(
+    hub: ProcessHarness,
+) -> None:
+    backend = hub.backend(port_range=(29010, 29010))
+    at = await started(backend, hub.spec())
+    logs = hub.folder / "logs"
+    with mounted(logs, "--bind", str(logs), then="ro"):
+        await backend.stop(at.handle, now=True)
+        assert processes_of(hub.account.uid) == []
+    at = await started(backend, hub.spec())
+    await backend.stop(at.handle, now=True)
 
 
 async def test_certificates_are_the_users_alone(root_hub: ProcessHarness, frank: Account) -> None:

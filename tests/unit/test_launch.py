@@ -77,6 +77,8 @@ def test_the_launcher_imports_little() -> None:
         ("pid 5 99\npid 1 1\n", Report(pid=5, start_time=99)),
         ("pid 5\nexit x\noom -1\n\0\nexit\n", Report()),
         ("pid " + "9" * 30 + " 1\n", Report()),
+        ("pid " + "9" * 19 + " 1\n", Report()),
+        ("pid 0 1\n", Report()),
         ("oom 4\n", Report(oom_kills=4)),
         ("error home\tno\n", Report(refusal=Refusal("home", "no"))),
         ("error\n", Report(refusal=Refusal("", ""))),

@@ -134,7 +134,13 @@ class ProcessBackend(ProcessOptions):
                 f"The server cannot be stopped: {exc}.",
                 remedy="It was started by another version of workshop-hub; end it by hand.",
             ) from exc
-        await self._end(server, now=now)
+        try:
+            await self._end(server, now=now)
+        except OSError as exc:
+            raise WorkshopError(
+                f"The server cannot be stopped: {exc}.",
+                remedy="Ask the administrator to look at the hub's machine.",
+            ) from exc
 
     def watch(self, handle: Handle, ended: Callable[[], None]) -> Callable[[], None]:
         """Call `ended` as soon as the server's supervisor has ended."""
@@ -145,6 +151,7 @@ class ProcessBackend(ProcessOptions):
                 if server.lives():
                     return give_up
                 give_up()
+                return asyncio.get_running_loop().call_soon(ended).cancel
         return super().watch(handle, ended)
 
     async def list_owned(self) -> list[Owned]:
@@ -280,8 +287,11 @@ class ProcessBackend(ProcessOptions):
             return
         oom_kills = server.oom_kills()
         await self._ender.end(server, now=now)
-        if oom_kills:
-            files.note(f"oom {oom_kills}")
-        files.forget()
+        try:
+            if oom_kills:
+                files.note(f"oom {oom_kills}")
+            files.forget()
+        except OSError as exc:  # the server has ended all the same
+            self.log.warning("The files of server %s cannot be changed: %s", server.key, exc)
         self._log_watch.remove(files)
         self._ports.release(server.key)

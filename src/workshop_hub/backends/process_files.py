@@ -6,14 +6,14 @@ import asyncio
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 
 from workshop_hub.backends.base import Handle, Owner
 from workshop_hub.backends.process_names import key_of
-from workshop_hub.errors import ConfigError
+from workshop_hub.errors import ConfigError, WorkshopError
 from workshop_hub.launch.message import Report, read_report
 
 MAX_STATUS = 65536
@@ -67,22 +67,18 @@ class ServerFiles:
 
     @contextmanager
     def fresh(self) -> Iterator[Streams]:
-        """Open a new log and a new report; keep the log of the last life."""
+        """Open a new log and a new report; keep the log of the last life. WorkshopError."""
         make_private(self.folder)
-        with suppress(FileNotFoundError):
-            self.log.replace(self.folder / f"{self.key}.log.old")
-        self.status.unlink(missing_ok=True)
-        log = os.open(self.log, _NEW, 0o600)
-        try:
-            status = os.open(self.status, _NEW, 0o600)
-        except BaseException:
-            os.close(log)
-            raise
-        try:
-            yield Streams(status, log)
-        finally:
-            os.close(status)
-            os.close(log)
+        with ExitStack() as opened:
+            with _told(self.folder):
+                with suppress(FileNotFoundError):
+                    self.log.replace(self.folder / f"{self.key}.log.old")
+                self.status.unlink(missing_ok=True)
+                streams = []
+                for path in (self.status, self.log):
+                    streams.append(os.open(path, _NEW, 0o600))
+                    opened.callback(os.close, streams[-1])
+            yield Streams(*streams)
 
     def report(self) -> Report:
         """Return what is reported; whoever runs as the user may have written to it."""
@@ -97,12 +93,16 @@ class ServerFiles:
             file.write(line + "\n")
 
     def save(self, owner: Owner, handle: Handle) -> None:
-        """Write down whose server it is, for a hub that knows nothing. Whole or not at all."""
+        """Write down whose server it is, for a hub that knows nothing. Whole or not at all.
+
+        Raises WorkshopError.
+        """
         make_private(self.folder)
         draft = self.record.with_suffix(".new")
-        with open(draft, "w", opener=_private, encoding="utf-8") as file:
-            json.dump({"user": owner.user, "server": owner.server, "handle": handle}, file)
-        draft.replace(self.record)
+        with _told(self.folder):
+            with open(draft, "w", opener=_private, encoding="utf-8") as file:
+                json.dump({"user": owner.user, "server": owner.server, "handle": handle}, file)
+            draft.replace(self.record)
 
     def recorded(self) -> Handle | None:
         """Return the handle that is written down; None where there is none."""
@@ -124,12 +124,12 @@ class ServerFiles:
         but what comes between reading and cutting can be lost. Raises OSError.
         """
         with suppress(FileNotFoundError):
-            if self.log.stat().st_size > max_bytes:
+            if _room(self.log) > max_bytes:
                 kept = _end(self.log, max_bytes // 2)
                 with self.log.open("ab") as cut:
                     cut.truncate(0)
                     cut.write(kept)
-            if self.status.stat().st_size > MAX_STATUS:
+            if _room(self.status) > MAX_STATUS:
                 os.truncate(self.status, LAUNCHER_STATUS)
 
 
@@ -189,6 +189,18 @@ def make_private(folder: Path) -> None:
         )
 
 
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Put what the hub's own disk refuses into words."""
+    try:
+        yield
+    except OSError as exc:
+        raise WorkshopError(
+            f"The hub cannot write to its folder of logs {folder}: {exc.strerror}.",
+            remedy="Ask the administrator to make room there, or to mend it.",
+        ) from exc
+
+
 def _read_record(path: Path) -> tuple[tuple[str, str], Handle | None]:
     """Return user and server, and the handle; None for a handle that cannot be read."""
     try:
@@ -202,6 +214,16 @@ def _read_record(path: Path) -> tuple[tuple[str, str], Handle | None]:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def _room(file: Path) -> int:
+    """Return the bytes of a file, or half of what it takes on the disk where that is more.
+
+    Its writer may reserve any space behind its end (fallocate(2)); a file system that reserves
+    some by itself takes no more than the size again.
+    """
+    status = file.stat()
+    return max(status.st_size, status.st_blocks * 512 // 2)
 
 
 def _end(file: Path, size: int) -> bytes:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from workshop_hub.errors import ConfigError
 from workshop_hub.launch.become import END, MAX_MESSAGE, PROTOCOL
 
+MAX_PID = 1 << 22
+"""The kernel's own limit (PID_MAX_LIMIT). Beyond a C int, Python refuses to ask about a process."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -105,6 +108,8 @@ def read_report(text: str) -> Report:
         said.setdefault(word, rest)  # the launcher spoke first
     error = said.get("error")
     pid, start_time = _numbers(said.get("pid", ""), 2)
+    if pid is not None and not 0 < pid <= MAX_PID:
+        pid = start_time = None
     return Report(
         pid=pid,
         start_time=start_time,
