@@ -49,6 +49,19 @@ async def test_a_server_lives_in_a_group_of_its_name(held: ProcessHarness) -> No
     assert not group.exists()
 
 
+async def test_a_holder_that_was_restarted_is_found_again(held: ProcessHarness) -> None:
+    """systemd removes the unit's group with all below it, and makes it anew."""
+    backend = held.backend()
+    at = await started(backend, held.spec())
+    await backend.stop(at.handle)
+    assert held.group
+    assert cgroup.remove(held.group)
+    held.group.mkdir()
+    at = await started(backend, held.spec())
+    assert Path(str(at.handle["cgroup"])).is_dir()
+    await backend.stop(at.handle)
+
+
 async def test_a_group_that_cannot_be_left_empty_is_killed(held: ProcessHarness) -> None:
     """What has left session, parent and environment behind is still in the group."""
     escape = "setsid env -i sleep 3600 & exec"

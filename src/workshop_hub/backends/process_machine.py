@@ -40,7 +40,8 @@ class Machine:
         """Return the part of the cgroup tree for servers, or why there is none."""
         async with self._lock:
             works = isinstance(self._tree, Tree) and not self._tree.lacks
-            if self._tree is None or (not works and time.monotonic() - self._tried > RETRY):
+            gone = isinstance(self._tree, Tree) and not self._tree.users.is_dir()
+            if self._tree is None or gone or (not works and time.monotonic() - self._tried > RETRY):
                 self._tree = await off_loop(self._open_tree)
                 self._tried = time.monotonic()
             return self._tree
