@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from fake_engine import FakeEngine
 
 from workshop_hub.errors import EngineError, EngineUnavailable, ImageError
+from workshop_hub.system.calls import CallPool
 from workshop_hub.system.engine import Engine
 from workshop_hub.system.engine_errors import EngineConflict
 from workshop_hub.system.pulls import Pulls
@@ -87,6 +89,20 @@ async def test_containers_that_have_hung_once_cannot_take_the_others_threads(
     assert all(container and container.running for container in found)
     assert unfinished(hung) == len(hung)
     await give_up(hung)
+
+
+async def test_what_only_waited_for_a_thread_is_not_taken_for_hung() -> None:
+    pool = CallPool("pool", threads=1)
+    release = threading.Event()
+    hung = asyncio.ensure_future(pool.run(lambda _: release.wait(), about="hung", timeout=20))
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        await pool.run(lambda _: None, about="healthy", timeout=0.05)
+    release.set()
+    await hung
+    thread = await pool.run(lambda _: threading.current_thread().name, about="healthy", timeout=20)
+    assert not thread.startswith("pool-slow")
+    pool.close()
 
 
 async def test_a_hung_call_gives_its_thread_back_and_recovers(

@@ -44,7 +44,7 @@ class CallPool:
         try:
             answer = await within(timeout, asyncio.wrap_future(future))
         except TimeoutError as exc:
-            if not future.cancelled():  # it had a thread: it was not the queue that took so long
+            if not future.cancel():  # it had a thread: it was not the queue that took so long
                 self._suspects.add(about)
             raise TimeoutError(f"no answer about {about} within {timeout:g} seconds") from exc
         except Exception:
