@@ -74,6 +74,7 @@ install_proxy() {
     mkdir -p "$env/lib/proxy"
     cp requirements/proxy/package*.json "$env/lib/proxy/"
     (cd "$env/lib/proxy" && PATH=$node/bin:$PATH HOME=${HOME:-$env} \
+        NODE_DISABLE_COMPILE_CACHE=1 \
         "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" \
         ci --no-fund --no-audit --no-update-notifier --loglevel=error) >&2
     cat >"$env/bin/configurable-http-proxy" <<PROXY
