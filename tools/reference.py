@@ -27,6 +27,9 @@ NOTE = "<!-- Made by tools/reference.py from the program's own help; edit that. 
 
 OURS = "workshop_hub."
 
+WIDTH = 92
+"""Columns of help texts."""
+
 SPAWNER = """\
 Options of the spawner, `c.WorkshopSpawner.NAME`. All of them can differ by group
 (`group_overrides`) and by user (`apply_user_options`).
@@ -125,9 +128,11 @@ def options_page(title: str, cls: type[HasTraits], introduction: str) -> str:
 def cli_page() -> str:
     """Return the page of the command's help texts."""
     parts = ["# The command `workshop-hub`\n", f"{NOTE}\n", CLI]
+    whole = click.Context(
+        command, info_name="workshop-hub", terminal_width=WIDTH, **command.context_settings
+    )
     for name, sub in sorted(command.commands.items()):
-        context = click.Context(sub, info_name=f"workshop-hub {name}", terminal_width=92)
-        context.max_content_width = 92
+        context = click.Context(sub, parent=whole, info_name=name)
         parts.append(f"## `workshop-hub {name}`\n\n```text\n{sub.get_help(context)}\n```\n")
     return "\n".join(parts)
 
