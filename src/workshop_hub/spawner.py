@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import fmt_ip_url
@@ -35,6 +35,8 @@ from workshop_hub.policy.limits import Limits
 from workshop_hub.policy.templates import render
 from workshop_hub.roster import Roster
 from workshop_hub.system import accounts
+
+T = TypeVar("T")
 
 STATE_VERSION = 1
 PORT_ATTEMPTS = 3
@@ -122,16 +124,19 @@ class WorkshopSpawner(ServerOptions, Spawner):
         self._half_started = False
         margin = min(5.0, self.start_timeout / 10)
         try:
-            async with self._roster.lock(self._owner):
-                return await self._start_within(self.start_timeout - margin)
+            return await self._start_within(self.start_timeout - margin, grace=margin / 2)
         except WorkshopError as exc:
             raise hub_error(exc) from exc
         finally:
             self._starting = False
 
-    async def _start_within(self, seconds: float) -> str:
-        """Start the server, or give up and wait until what was begun has been cleared away."""
-        start = asyncio.ensure_future(self._start())
+    async def _start_within(self, seconds: float, *, grace: float) -> str:
+        """Start the server, or give up and have what was begun cleared away.
+
+        grace: seconds to wait for that. What takes longer goes on, and keeps everybody else from
+        the server until it is done: the hub gives up too, and the user may start it again.
+        """
+        start = _in_background(self._start_alone())
         try:
             await asyncio.wait({start}, timeout=seconds)
             if start.done():
@@ -139,7 +144,15 @@ class WorkshopSpawner(ServerOptions, Spawner):
             raise self._timeout()
         finally:
             if start.cancel():
-                await asyncio.wait({start})
+                self._handle = None  # what there is of it the start itself ends
+                await asyncio.wait({start}, timeout=grace)
+
+    async def _start_alone(self) -> str:
+        lock = self._roster.lock(self._owner)
+        if lock.locked():
+            self._add_step(Progress(1, "Waiting until what is left of the last server has ended"))
+        async with lock:
+            return await self._start()
 
     async def _start(self) -> str:
         self._backend_name = self._choose_backend()
@@ -278,8 +291,11 @@ class WorkshopSpawner(ServerOptions, Spawner):
         super().start_polling()
         if self._handle is not None:
             self._give_up_watch = self._roster.backend(self._backend_name).watch(
-                self._handle, lambda: _in_background(self.poll_and_notify())
+                self._handle, self._look_now
             )
+
+    def _look_now(self) -> None:
+        _in_background(self.poll_and_notify())
 
     def stop_polling(self) -> None:
         """End what `start_polling` began."""
@@ -378,11 +394,12 @@ class WorkshopDockerSpawner(WorkshopSpawner):
 _background: set[asyncio.Task[Any]] = set()
 
 
-def _in_background(work: Coroutine[Any, Any, Any]) -> None:
+def _in_background(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Run `work`; the loop itself would keep no reference to it."""
     task = asyncio.get_running_loop().create_task(work)
     _background.add(task)
     task.add_done_callback(_background.discard)
+    return task
 
 
 def _now() -> str:

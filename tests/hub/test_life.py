@@ -80,6 +80,42 @@ def test_a_server_that_never_listens_is_ended_and_the_user_is_told(
     assert not processes_of(hub)
 
 
+SLOW_TO_CLEAR = """
+import asyncio, pathlib
+from fake_backend import FakeBackend
+class SlowBackend(FakeBackend):
+    async def prepare(self, spec):
+        pathlib.Path("prepared").open("a").write("x")
+        return await super().prepare(spec)
+    async def start(self, spec, address):
+        try:
+            async for event in super().start(spec, address):
+                yield event
+        except BaseException:
+            while not pathlib.Path("go").exists():
+                await asyncio.sleep(0.05)
+            raise
+class SlowSpawner(FakeSpawner):
+    backends = {**FakeSpawner.backends, "slow": SlowBackend}
+c.JupyterHub.spawner_class = SlowSpawner
+c.WorkshopSpawner.backend = "slow"
+c.Spawner.start_timeout = 3
+c.Spawner.cmd = [sys.executable, "-S", %r, "silent"]
+"""
+
+
+def test_a_start_waits_until_the_last_one_has_been_cleared_away(
+    make_hub: MakeHub, user: str
+) -> None:
+    hub = make_hub(SLOW_TO_CLEAR % str(TINY_SERVER)).start()
+    assert "was not ready within 3 seconds" in hub.start_server(user)[-1]["message"]
+    prepared = hub.folder / "prepared"
+    assert prepared.read_text() == "x"
+    hub.api("POST", f"/users/{user}/server")
+    (hub.folder / "go").touch()
+    eventually_sync(lambda: prepared.read_text() == "xx", "the next start goes on")
+
+
 def test_the_next_page_tells_why_a_server_died_even_after_a_restart(
     make_hub: MakeHub, user: str
 ) -> None:
