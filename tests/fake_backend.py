@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from typing import ClassVar
 
 from workshop_hub.backends.base import (
     Address,
@@ -154,7 +155,7 @@ class FakeBackend(Backend):
 class FakeSpawner(WorkshopSpawner):
     """WorkshopSpawner with the fake backend beside the real ones."""
 
-    backends = {**WorkshopSpawner.backends, "fake": FakeBackend}
+    backends: ClassVar[dict[str, type[Backend]]] = {**WorkshopSpawner.backends, "fake": FakeBackend}
 
 
 def _fields(owner: Owner) -> tuple[str, str, str]:

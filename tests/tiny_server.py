@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlparse
 
 
@@ -31,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
                 "uid": os.getuid(),
                 "gid": os.getgid(),
                 "groups": os.getgroups(),
-                "cwd": os.getcwd(),
+                "cwd": str(Path.cwd()),
                 "pid": os.getpid(),
             }
         ).encode()

@@ -11,7 +11,7 @@ import pytest
 for folder in ("contract", "process"):
     sys.path.insert(0, str(Path(__file__).parents[1] / folder))
 
-from rig import KINDS, Rig
+from rig import KINDS, Rig  # noqa: E402 - found on the path that was just set
 
 
 @pytest.fixture(params=list(KINDS))

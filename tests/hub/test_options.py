@@ -12,6 +12,12 @@ from hubs import TINY_SERVER, Hub
 MakeHub = Callable[..., Hub]
 
 
+def override(options: str) -> str:
+    return (
+        f"c.Spawner.group_overrides = {{'r': {{'groups': ['r'], 'spawner_override': {options}}}}}"
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -32,16 +38,8 @@ MakeHub = Callable[..., Hub]
         ("c.Spawner.notebook_dir = 'relative/dir'", ["notebook_dir", "absolute"]),
         ("c.Spawner.default_url = 'http://evil/'", ["default_url", "path"]),
         ("c.Spawner.default_url = '//evil/'", ["default_url", "path"]),
-        (
-            "c.Spawner.group_overrides = {'r': {'groups': ['r'], 'spawner_override': "
-            "{'backend': 'podman'}}}",
-            ['group_overrides["r"]', "'podman'"],
-        ),
-        (
-            "c.Spawner.group_overrides = {'r': {'groups': ['r'], 'spawner_override': "
-            "{'mem_limt': '1G'}}}",
-            ['group_overrides["r"]', "mem_limt"],
-        ),
+        (override("{'backend': 'podman'}"), ['group_overrides["r"]', "'podman'"]),
+        (override("{'mem_limt': '1G'}"), ['group_overrides["r"]', "mem_limt"]),
     ],
 )
 def test_a_wrong_option_ends_the_hubs_start_and_is_named(
@@ -57,10 +55,10 @@ def test_a_wrong_option_ends_the_hubs_start_and_is_named(
 
 def test_a_group_varies_the_options_of_its_members(make_hub: MakeHub, user: str) -> None:
     hub = make_hub(
-        "c.JupyterHub.load_groups = {'big': {'users': ['%s']}}\n"
+        f"c.JupyterHub.load_groups = {{'r': {{'users': ['{user}']}}}}\n"
         "c.Spawner.mem_limit = '1G'\n"
-        "c.Spawner.group_overrides = {'big': {'groups': ['big'], 'spawner_override':"
-        " {'mem_limit': '2G', 'environment': {'COURSE': 'r'}}}}\n" % user
+        + override("{'mem_limit': '2G', 'environment': {'COURSE': 'r'}}")
+        + "\n"
     ).start()
     assert hub.start_server(user)[-1]["ready"]
     env = hub.server_json(user)["env"]
