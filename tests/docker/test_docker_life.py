@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from docker_harness import HUB_ID, IMAGE, OTHER_HUB_ID, DockerHarness, ask, with
 
 from support import eventually
 from workshop_hub.backends.base import Owner
-from workshop_hub.backends.docker import DockerBackend
+from workshop_hub.backends.docker import SAVED_LINES, DockerBackend
 from workshop_hub.errors import (
     ConfigError,
     DirectoryRefused,
@@ -27,6 +28,7 @@ from workshop_hub.errors import (
     HubUnreachable,
     ImageError,
     LimitsNotEnforceable,
+    PortTaken,
     ServerExited,
     StartTimeout,
 )
@@ -82,6 +84,18 @@ async def test_on_the_hosts_network_every_server_has_a_port_of_its_own(
     assert (await ask(first.url))["uid"] != (await ask(second.url))["uid"]
 
 
+async def test_a_stranger_on_the_hosts_network_is_not_taken_for_the_server(
+    harness: DockerHarness,
+) -> None:
+    backend = harness.backend()
+    spec = harness.make_spec(("silent",), container={"network_name": "host"})
+    address = await backend.prepare(spec)
+    stranger = socket.create_server(("127.0.0.1", address.port))
+    with stranger, pytest.raises(PortTaken, match=str(address.port)):
+        await harness.launch(backend, spec, address)
+    assert harness.containers() == []
+
+
 async def test_a_network_of_ones_own(harness: DockerHarness, backend: DockerBackend) -> None:
     name = f"workshop-{HUB_ID}"
     harness.client.create_network(name)
@@ -103,6 +117,18 @@ async def test_on_the_hosts_network_nothing_is_published(harness: DockerHarness)
     spec = harness.make_spec(container={"network_name": "host"})
     with pytest.raises(ConfigError, match="nothing can be published"):
         await harness.backend(publish=True).prepare(spec)
+
+
+async def test_what_a_server_prints_cannot_garble_a_page(
+    harness: DockerHarness, backend: DockerBackend
+) -> None:
+    words = "print:" + "x" * 100_000 + "\x1b[31mred\x07"
+    server = await harness.start(backend, harness.make_spec((words,)))
+    for _ in range(2):
+        shown = (await backend.poll(server.handle)).log or await backend.log_tail(server.handle)
+        assert shown.endswith("xxx[31mred")
+        assert len(shown) < 10_000
+        await backend.stop(server.handle, now=True)
 
 
 async def test_without_an_image_nothing_starts(
@@ -256,6 +282,28 @@ async def test_a_start_that_is_given_up_leaves_nothing(
         with pytest.raises(asyncio.CancelledError):
             await task
         assert harness.containers() == []
+
+
+async def test_a_start_cancelled_while_its_failure_is_explained_leaves_nothing(
+    harness: DockerHarness, backend: DockerBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine takes long to give the log of a server that has failed."""
+    asked = asyncio.Event()
+    give_log = backend.engine.logs
+
+    async def slow(container: str, lines: int) -> str:
+        if lines == SAVED_LINES and not asked.is_set():
+            asked.set()
+            await asyncio.Event().wait()
+        return await give_log(container, lines)
+
+    monkeypatch.setattr(backend.engine, "logs", slow)
+    start = asyncio.ensure_future(harness.start(backend, harness.make_spec(("exit:3",))))
+    await asyncio.wait_for(asked.wait(), 60)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert harness.containers() == []
 
 
 async def test_a_start_cancelled_while_the_engine_creates_leaves_nothing(

@@ -33,11 +33,12 @@ from workshop_hub.errors import (
     ConfigError,
     EngineError,
     ForeignContainer,
+    PortTaken,
     WorkshopError,
     choices,
 )
 from workshop_hub.policy.limits import small_memory_warning
-from workshop_hub.system import log_files
+from workshop_hub.system import log_files, ports
 from workshop_hub.system.engine_replies import Container, Network
 
 LOG_LINES = 50
@@ -175,21 +176,21 @@ class DockerBackend(DockerOptions):
         yield Progress(60, "Creating the container")
         handle = await self._create(spec, address)
         try:
-            yield Progress(70, "Starting the container", handle)
-            await self._introduce(handle, spec)
-            await self.engine.start(str(handle["id"]))
-            ip, port = await self._meet(handle, spec, address)
-            yield Progress(80, "Waiting for the server to listen", handle)
-            await self._await_listening(handle, ip, port, timeout=spec.start_timeout)
-            # It may have ended, and its address been given to another container meanwhile.
-            if (ip, port) != await self._meet(handle, spec, address):
-                raise EngineError("The container's address changed while it started.")
-            await self._check_enforced(handle, spec)
-        except WorkshopError as exc:
-            log = await self._log(handle, SAVED_LINES)
-            error = container_failure.explain(exc, spec, address, log)
-            await asyncio.shield(self._discard(handle))
-            raise error from exc
+            try:
+                yield Progress(70, "Starting the container", handle)
+                await self._introduce(handle, spec)
+                await self.engine.start(str(handle["id"]))
+                ip, port = await self._meet(handle, spec, address)
+                yield Progress(80, "Waiting for the server to listen", handle)
+                await self._await_listening(handle, ip, port, timeout=spec.start_timeout)
+                self._check_listener(spec, ip, port)
+                # It may have ended, and its address been given to another container meanwhile.
+                if (ip, port) != await self._meet(handle, spec, address):
+                    raise EngineError("The container's address changed while it started.")
+                await self._check_enforced(handle, spec)
+            except WorkshopError as exc:
+                log = await self._log(handle, SAVED_LINES)
+                raise container_failure.explain(exc, spec, address, log) from exc
         except BaseException:
             await asyncio.shield(self._discard(handle))
             raise
@@ -239,6 +240,20 @@ class DockerBackend(DockerOptions):
             f'The container has no address in the network "{network}".',
             remedy="Give the network's name in network_name, not its id.",
         )
+
+    def _check_listener(self, spec: LaunchSpec, ip: str, port: int) -> None:
+        """Raise PortTaken where it is another account that listens on the host's own network.
+
+        It would be given the user's requests, with all that authorises them.
+        """
+        network = spec.container.network_name or self.network_name
+        if network != container.HOST_NETWORK or not self.engine.is_local:
+            return
+        if ports.listener_uids(ip, port) - {spec.account.uid}:
+            raise PortTaken(
+                f"Another program has taken the port {port} that was meant for the server.",
+                remedy="Try again: another port will be used.",
+            )
 
     async def _check_enforced(self, handle: Handle, spec: LaunchSpec) -> None:
         """Compare with the kernel's files: what an engine or a runtime drops, it drops silently."""
@@ -319,15 +334,16 @@ class DockerBackend(DockerOptions):
             self.log.warning("The log of %s could not be kept: %s", found.name, exc)
 
     def _saved_log(self, handle: Handle) -> str:
-        return log_files.tail(self.log_dir, str(handle["name"]), LOG_LINES)
+        return log_files.readable(log_files.tail(self.log_dir, str(handle["name"]), LOG_LINES))
 
     async def log_tail(self, handle: Handle) -> str:
         """Return the last lines from the engine, or of what was kept when it was removed."""
-        return await self._log(handle, LOG_LINES) or self._saved_log(handle)
+        found = await self._log(handle, LOG_LINES)
+        return log_files.readable(found) or self._saved_log(handle)
 
     async def _log(self, handle: Handle, lines: int) -> str:
         try:
-            return await self.engine.logs(str(handle["id"]), lines)
+            return (await self.engine.logs(str(handle["id"]), lines))[-log_files.MAX_BYTES :]
         except EngineError:
             return ""
 

@@ -15,14 +15,12 @@ from workshop_hub.backends.base import Handle, Owner
 from workshop_hub.backends.process_names import key_of
 from workshop_hub.errors import ConfigError, WorkshopError
 from workshop_hub.launch.message import Report, read_report
+from workshop_hub.system import log_files
 
 MAX_STATUS = 65536
 LAUNCHER_STATUS = 4096
 """Bytes of a report that hold what the launcher itself wrote. Nobody writes much there but a user
 who means to fill the disk."""
-
-TAIL = 4000
-"""Bytes of a log that are shown with an error."""
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at the sizes of the logs."""
@@ -114,8 +112,7 @@ class ServerFiles:
 
     def log_tail(self) -> str:
         """Return the last lines of the log, without what would garble a page or a terminal."""
-        text = _end(self.log, TAIL).decode(errors="replace")
-        return "".join(char for char in text if char.isprintable() or char in "\n\t").strip("\n")
+        return log_files.readable(_end(self.log, log_files.SHOWN).decode(errors="replace"))
 
     def trim(self, max_bytes: int) -> None:
         """Cut the log to its last half where it has outgrown `max_bytes`; the report to its start.

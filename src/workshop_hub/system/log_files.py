@@ -9,6 +9,16 @@ MAX_BYTES = 256 * 1024
 """How much of a log is kept: its end."""
 
 
+SHOWN = 4000
+"""Characters of a log that are shown to people."""
+
+
+def readable(text: str) -> str:
+    """Return the end of a log, without what would garble a page or a terminal."""
+    kept = (char for char in text[-SHOWN:] if char.isprintable() or char in "\n\t")
+    return "".join(kept).strip("\n")
+
+
 def save(folder: str, name: str, text: str) -> Path:
     """Write the end of `text` to `folder`/`name`.log, mode 0600, in place of an earlier one."""
     path = Path(folder) / f"{name}.log"
