@@ -238,7 +238,10 @@ def test_create_options_that_would_undo_something_are_refused_by_name(key: str) 
         merged({key: "something"})
 
 
-@pytest.mark.parametrize("option", ["no-new-privileges:false", "no-new-privileges=false"])
+@pytest.mark.parametrize(
+    "option",
+    ["no-new-privileges:false", f"no-new-privileges={False}", "no-new-privileges:0"],
+)
 def test_new_privileges_are_never_allowed(option: str) -> None:
     with pytest.raises(ConfigError, match="become root"):
         merged(host={"security_opt": [option]})
