@@ -39,10 +39,11 @@ def check_port(port: int) -> None:
         try:
             trial.bind(("127.0.0.1", port))
         except OSError as exc:
+            other = port + 100 if 1024 <= port <= 65435 else 8100
             raise WorkshopError(
                 f"Port {port} of this machine cannot be used: {exc.strerror}.",
-                remedy=f"Choose another: workshop-hub demo --port {port + 100} "
-                f"(or: make demo PORT={port + 100}).",
+                remedy=f"Choose another: workshop-hub demo --port {other} "
+                f"(or: make demo PORT={other}).",
             ) from exc
 
 
