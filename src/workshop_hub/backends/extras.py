@@ -62,8 +62,8 @@ def merge(request: Request, create: Mapping[str, object], host: Mapping[str, obj
     _refuse("extra_create_kwargs", create, REFUSED_CREATE)
     _refuse("extra_host_config", host, REFUSED_HOST)
     for option in _texts(host.get("security_opt")):
-        name, _, value = option.replace("=", ":").partition(":")
-        if name == "no-new-privileges" and value.lower() in ("false", "f", "0"):
+        name, _, setting = option.replace("=", ":").partition(":")
+        if name == "no-new-privileges" and setting.lower() in ("false", "f", "0"):
             raise _refusal("extra_host_config", f"security_opt {option}", _ROOT)
     merged = Request(
         request.name, _merged(request.create, create), _merged(request.host, host, "cap_drop")
