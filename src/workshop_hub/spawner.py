@@ -267,7 +267,10 @@ class WorkshopSpawner(ServerOptions, Spawner):
             self.log.warning("%s: ending what a killed hub left half started", self._owner)
             await self._clear_away(backend)
             return 1
-        status = await backend.poll(self._handle)
+        handle = self._handle
+        status = await backend.poll(handle)
+        if self._handle is not handle:
+            return None  # it was ended meanwhile, by somebody who tells the hub
         if status.unknown:
             self.log.warning(
                 "%s: cannot tell whether the server runs, so it counts as running: %s",
