@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,7 +229,14 @@ def test_a_server_the_hub_knows_nothing_of_is_ended_at_its_start(
 
 def processes_of(hub: Hub) -> list[str]:
     """Return the pids of the tiny servers that log below the hub's folder."""
-    found = subprocess.run(
-        ["pgrep", "-f", f"{hub.folder}/workshop-logs/"], capture_output=True, text=True
-    )
-    return found.stdout.split()
+    folder = f"{hub.folder}/workshop-logs/".encode()
+    pids = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    return [pid for pid in pids if folder in command_line(pid)]
+
+
+def command_line(pid: str) -> bytes:
+    """Return the words of a process; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
