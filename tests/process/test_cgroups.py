@@ -11,7 +11,7 @@ from harness import ProcessHarness, processes_of, started
 from unprivileged import UnprivilegedHub, last
 
 from support import require
-from workshop_hub.backends.process_names import key_of
+from workshop_hub.backends.process.names import key_of
 from workshop_hub.errors import LimitsNotEnforceable
 from workshop_hub.policy.limits import Limits
 from workshop_hub.system import cgroup

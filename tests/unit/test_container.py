@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from workshop_hub.backends import (
+from workshop_hub.backends.base import Address, Certificates, ContainerOptions, LaunchSpec, Owner
+from workshop_hub.backends.docker import (
     container,
     container_accounts,
     container_failure,
@@ -17,8 +18,7 @@ from workshop_hub.backends import (
     extras,
     hub_address,
 )
-from workshop_hub.backends.base import Address, Certificates, ContainerOptions, LaunchSpec, Owner
-from workshop_hub.backends.container import Machine, Mount
+from workshop_hub.backends.docker.container import Machine, Mount
 from workshop_hub.errors import (
     ConfigError,
     DirectoryRefused,

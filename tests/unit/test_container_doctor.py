@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from workshop_hub.backends import docker_doctor
 from workshop_hub.backends.base import Finding
-from workshop_hub.backends.docker import DockerBackend
+from workshop_hub.backends.docker import DockerBackend, doctor
 from workshop_hub.system.engine_replies import EngineInfo, Network
 
 ABLE = EngineInfo("28.0.0", (1, 48), "2", "systemd", True, True, True, True, True, False, False)
@@ -17,7 +16,7 @@ BRIDGE = Network("bridge", "bridge", "172.17.0.0/16", "172.17.0.1")
 
 def findings(**changes: object) -> dict[str, Finding]:
     info = replace(ABLE, **changes)  # type: ignore[arg-type]
-    found = docker_doctor.engine_findings(info, swap_in_use=True)
+    found = doctor.engine_findings(info, swap_in_use=True)
     return {finding.subject: finding for finding in found}
 
 
@@ -59,16 +58,16 @@ def test_uids_that_are_not_the_accounts_are_an_error(mode: str) -> None:
 
 
 def test_a_guarantee_below_a_parent_without_one_has_no_effect() -> None:
-    finding = docker_doctor.memory_low_finding("system.slice", protected=False)
+    finding = doctor.memory_low_finding("system.slice", protected=False)
     assert finding is not None
     assert "system.slice" in finding.message
-    assert docker_doctor.memory_low_finding("system.slice", protected=True) is None
-    assert docker_doctor.memory_low_finding("system.slice", protected=None) is None
+    assert doctor.memory_low_finding("system.slice", protected=True) is None
+    assert doctor.memory_low_finding("system.slice", protected=None) is None
 
 
 def test_networks() -> None:
     def level(name: str, network: Network | None) -> str:
-        return docker_doctor.network_finding(name, network, ["bridge", "host"]).level
+        return doctor.network_finding(name, network, ["bridge", "host"]).level
 
     assert level("bridge", BRIDGE) == "ok"
     assert level("host", None) == "warning"
@@ -81,7 +80,7 @@ def test_networks() -> None:
     [(True, "never", "ok"), (False, "never", "error"), (False, "ifnotpresent", "warning")],
 )
 def test_images(present: bool, policy: str, level: str) -> None:
-    assert docker_doctor.image_finding("course/py", present, policy).level == level
+    assert doctor.image_finding("course/py", present, policy).level == level
 
 
 def test_the_engines_answers_are_read() -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from workshop_hub.backends.base import Certificates, ContainerOptions, LaunchSpec, Owner
-from workshop_hub.backends.prelude import MARK, REFUSED, SCRIPT, command, environment, refusal
+from workshop_hub.backends.docker.prelude import (
+    MARK,
+    REFUSED,
+    SCRIPT,
+    command,
+    environment,
+    refusal,
+)
 from workshop_hub.policy.limits import Limits
 from workshop_hub.system.accounts import Account
 

@@ -28,6 +28,7 @@ EXAMPLE = ROOT / "jupyterhub_config.example.py"
 OURS = (WorkshopSpawner, ProcessBackend, DockerBackend, WorkshopAuthenticator)
 
 SYSTEM_COMMANDS = {
+    "ln",
     "apt-get",
     "cat",
     "cd",

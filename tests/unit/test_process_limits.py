@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from workshop_hub.backends import process_limits
 from workshop_hub.backends.base import Owner
-from workshop_hub.backends.process_names import MAX_KEY, key_of, owner_of
+from workshop_hub.backends.process import cgroup_limits
+from workshop_hub.backends.process.names import MAX_KEY, key_of, owner_of
 from workshop_hub.errors import LimitError
 from workshop_hub.policy.limits import DEFAULT_PIDS_LIMIT, Limits
 
@@ -16,7 +16,7 @@ GIB = 2**30
 
 
 def written(limits: Limits) -> dict[str, str]:
-    return {setting.file: setting.value for setting in process_limits.settings_for(limits)}
+    return {setting.file: setting.value for setting in cgroup_limits.settings_for(limits)}
 
 
 def test_without_limits_only_the_defaults_are_written() -> None:
@@ -42,7 +42,7 @@ def test_each_limit_has_its_file(limits: Limits, files: dict[str, str]) -> None:
 
 def test_a_limit_below_what_the_kernel_can_count_is_refused() -> None:
     with pytest.raises(LimitError, match="less than"):
-        process_limits.settings_for(Limits(cpu_limit=0.0001))
+        cgroup_limits.settings_for(Limits(cpu_limit=0.0001))
 
 
 @pytest.mark.parametrize(
@@ -56,27 +56,27 @@ def test_a_limit_below_what_the_kernel_can_count_is_refused() -> None:
 )
 def test_limits_are_read_back_as_they_were_written(limits: Limits) -> None:
     kernel = {"cpu.max": "max 100000", "memory.max": "max", "memory.low": "0", "pids.max": "max"}
-    found = process_limits.limits_in({**kernel, **written(limits)})
+    found = cgroup_limits.limits_in({**kernel, **written(limits)})
     assert found == (limits if limits.pids_limit else Limits())
 
 
 def test_a_kernel_that_counts_nothing_has_no_limits() -> None:
-    assert process_limits.limits_in({}) == Limits()
+    assert cgroup_limits.limits_in({}) == Limits()
 
 
 @pytest.mark.parametrize(
     ("cores", "weight"), [(None, 1), (0, 1), (0.001, 2), (0.5, 50), (1, 100), (128, 10_000)]
 )
 def test_a_guarantee_is_worth_more_than_none(cores: float | None, weight: int) -> None:
-    assert process_limits.weight(cores) == weight
+    assert cgroup_limits.weight(cores) == weight
 
 
 def test_what_cannot_be_held_is_told() -> None:
     limits = Limits(cpu_limit=1, mem_limit=GIB, mem_guarantee=GIB, pids_limit=10)
-    settings, missed = process_limits.split(limits, {"cpu", "pids"})
+    settings, missed = cgroup_limits.split(limits, {"cpu", "pids"})
     assert {setting.controller for setting in settings} == {"cpu", "pids"}
     assert missed == ["mem_limit", "mem_guarantee"]
-    assert process_limits.split(Limits(), ()) == ([], [])
+    assert cgroup_limits.split(Limits(), ()) == ([], [])
 
 
 NAMES = ["", "a", "A", "a.b", "a%2Eb", "a/b", "ä", "..", "~", "a~", "-x", "a b", "a\nb", "*", "[a]"]

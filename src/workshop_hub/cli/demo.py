@@ -16,9 +16,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from traitlets.config import Config
 
-from workshop_hub.backends import hub_address
 from workshop_hub.backends.base import Backend, Finding
-from workshop_hub.backends.docker import DockerBackend
+from workshop_hub.backends.docker import DockerBackend, hub_address
 from workshop_hub.cli.demo_account import DemoAccount, demo_account
 from workshop_hub.cli.demo_cgroup import demo_cgroup
 from workshop_hub.cli.demo_check import Expected, await_end, check

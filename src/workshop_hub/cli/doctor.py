@@ -16,9 +16,8 @@ from jupyterhub.proxy import ConfigurableHTTPProxy
 from traitlets import TraitError
 
 from workshop_hub import spec
-from workshop_hub.backends import hub_address
 from workshop_hub.backends.base import Backend, Finding
-from workshop_hub.backends.docker import DockerBackend
+from workshop_hub.backends.docker import DockerBackend, hub_address
 from workshop_hub.cli.output import fail, show_findings, wide_console
 from workshop_hub.errors import ConfigError, WorkshopError
 from workshop_hub.policy.limits import Limits

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from traitlets import Bool, Float, Integer, Tuple, Unicode
 
-from workshop_hub.backends import docker_doctor
 from workshop_hub.backends.base import Backend, Finding
-from workshop_hub.backends.container import Mount, with_sources
-from workshop_hub.backends.container_accounts import AccountNames
+from workshop_hub.backends.docker import doctor
+from workshop_hub.backends.docker.container import Mount, with_sources
+from workshop_hub.backends.docker.container_accounts import AccountNames
 from workshop_hub.errors import WorkshopError
 from workshop_hub.system import binds, container_cgroup
 from workshop_hub.system.accounts import Account
@@ -281,11 +281,11 @@ class DockerOptions(Backend):
             names = await self.engine.network_names()
         except WorkshopError as exc:
             return [Finding("error", "engine", exc.message, exc.remedy)]
-        findings = docker_doctor.engine_findings(info, swap_in_use=self.swap_in_use())
-        low = docker_doctor.memory_low_finding(*self._memory_low(info))
+        findings = doctor.engine_findings(info, swap_in_use=self.swap_in_use())
+        low = doctor.memory_low_finding(*self._memory_low(info))
         if low is not None:
             findings.append(low)
-        findings.append(docker_doctor.network_finding(self.network_name, network, names))
+        findings.append(doctor.network_finding(self.network_name, network, names))
         return findings
 
     async def check_image(self, image: str, pull_policy: str) -> Finding:
@@ -294,7 +294,7 @@ class DockerOptions(Backend):
             present = await self.engine.has_image(image)
         except WorkshopError as exc:
             return Finding("error", "image", exc.message, exc.remedy)
-        return docker_doctor.image_finding(image, present, pull_policy)
+        return doctor.image_finding(image, present, pull_policy)
 
     def _memory_low(self, info: EngineInfo) -> tuple[str, bool | None]:
         """Return the containers' parent group, and whether it has memory.low."""

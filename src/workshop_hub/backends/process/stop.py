@@ -12,7 +12,7 @@ from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from workshop_hub.backends.process_server import Server
+from workshop_hub.backends.process.server import Server
 from workshop_hub.errors import AccountRefused, WorkshopError
 from workshop_hub.launch.message import Target
 from workshop_hub.system import accounts, cgroup, processes

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from workshop_hub.backends import process_launch, process_limits
 from workshop_hub.backends.base import (
     Address,
     Finding,
@@ -21,13 +20,14 @@ from workshop_hub.backends.base import (
     ServerStatus,
     Usage,
 )
-from workshop_hub.backends.process_files import LogWatch, ServerFiles, records
-from workshop_hub.backends.process_launch import Launcher, Start
-from workshop_hub.backends.process_machine import Machine
-from workshop_hub.backends.process_names import key_of, owner_of
-from workshop_hub.backends.process_options import ProcessOptions
-from workshop_hub.backends.process_server import Server
-from workshop_hub.backends.process_stop import Ender
+from workshop_hub.backends.process import cgroup_limits, launching
+from workshop_hub.backends.process.files import LogWatch, ServerFiles, records
+from workshop_hub.backends.process.launching import Launcher, Start
+from workshop_hub.backends.process.machine import Machine
+from workshop_hub.backends.process.names import key_of, owner_of
+from workshop_hub.backends.process.options import ProcessOptions
+from workshop_hub.backends.process.server import Server
+from workshop_hub.backends.process.stop import Ender
 from workshop_hub.errors import (
     AccountRefused,
     ConfigError,
@@ -70,15 +70,15 @@ class ProcessBackend(ProcessOptions):
         """Check the account, the limits and the launcher; end what is left; choose the port."""
         self._check_account(spec)
         if self.launcher == "sudospawner":
-            process_launch.check_for_mediator(spec)
+            launching.check_for_mediator(spec)
         await self._machine.check_launcher()
         await self._settings(spec)
         if warning := small_memory_warning(spec.limits):
             self.log.warning("Server %s: %s", spec.owner, warning)
         await self._end_left_over(spec)
-        ip = await process_launch.numeric_address(spec.ip or "127.0.0.1")
+        ip = await launching.numeric_address(spec.ip or "127.0.0.1")
         port = self._ports.take(key_of(spec.owner), ip, spec.port)
-        return Address(ip, port, certificates=process_launch.certificate_paths(spec))
+        return Address(ip, port, certificates=launching.certificate_paths(spec))
 
     async def start(
         self, spec: LaunchSpec, address: Address
@@ -185,7 +185,7 @@ class ProcessBackend(ProcessOptions):
             cpu=cgroup.cpu_seconds(server.group),
             pids=cgroup.number(server.group, "pids.current"),
             oom_kills=server.oom_kills(),
-            limits=process_limits.limits_in(cgroup.texts(server.group, process_limits.LIMIT_FILES)),
+            limits=cgroup_limits.limits_in(cgroup.texts(server.group, cgroup_limits.LIMIT_FILES)),
         )
 
     async def check(self) -> list[Finding]:
@@ -228,7 +228,7 @@ class ProcessBackend(ProcessOptions):
         """Return where the server's cgroup goes and what is written there; LimitsNotEnforceable."""
         found = await self._machine.tree()
         tree = found if isinstance(found, Tree) else None
-        settings, missed = process_limits.split(spec.limits, tree.controllers if tree else ())
+        settings, missed = cgroup_limits.split(spec.limits, tree.controllers if tree else ())
         if not missed:
             return tree, settings
         reason, remedy = (

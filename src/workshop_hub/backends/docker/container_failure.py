@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from workshop_hub.backends import hub_address, prelude
 from workshop_hub.backends.base import Address, LaunchSpec
+from workshop_hub.backends.docker import hub_address, prelude
 from workshop_hub.errors import (
     DirectoryRefused,
     EngineError,

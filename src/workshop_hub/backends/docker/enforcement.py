@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from workshop_hub.backends.container import CPU_PERIOD, MIN_CPU_QUOTA, MIN_CPU_SHARES
+from workshop_hub.backends.docker.container import CPU_PERIOD, MIN_CPU_QUOTA, MIN_CPU_SHARES
 from workshop_hub.errors import LimitsNotEnforceable
 from workshop_hub.policy.limits import CPU_SHARES_PER_CORE, Limits
 from workshop_hub.system.container_cgroup import ContainerCgroup

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from workshop_hub.backends.container import Mount, Request
+from workshop_hub.backends.docker.container import Mount, Request
 from workshop_hub.errors import ConfigError
 
 _LIMIT = "set c.WorkshopSpawner.{}, which is also checked and shown to users"

@@ -12,7 +12,7 @@ from logging import Logger, LoggerAdapter
 from pathlib import Path
 
 from workshop_hub.backends.base import Handle, Owner
-from workshop_hub.backends.process_names import key_of
+from workshop_hub.backends.process.names import key_of
 from workshop_hub.errors import ConfigError, WorkshopError
 from workshop_hub.launch.message import Report, read_report
 from workshop_hub.system import log_files

@@ -20,10 +20,10 @@ from workshop_hub.backends.base import (
     ServerStatus,
     early_exit,
 )
-from workshop_hub.backends.process_files import ServerFiles
-from workshop_hub.backends.process_names import key_of
-from workshop_hub.backends.process_refusals import error_for
-from workshop_hub.backends.process_server import Server
+from workshop_hub.backends.process.files import ServerFiles
+from workshop_hub.backends.process.names import key_of
+from workshop_hub.backends.process.refusals import error_for
+from workshop_hub.backends.process.server import Server
 from workshop_hub.errors import (
     ConfigError,
     LimitsNotEnforceable,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from workshop_hub.backends import enforcement, hub_address
 from workshop_hub.backends.base import Finding
+from workshop_hub.backends.docker import enforcement, hub_address
 from workshop_hub.policy.limits import Limits
 from workshop_hub.system.engine_replies import EngineInfo, Network
 

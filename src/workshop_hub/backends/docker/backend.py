@@ -8,15 +8,6 @@ import signal
 from collections.abc import AsyncGenerator, Callable
 from typing import ClassVar
 
-from workshop_hub.backends import (
-    container,
-    container_end,
-    container_failure,
-    container_watch,
-    enforcement,
-    extras,
-    hub_address,
-)
 from workshop_hub.backends.base import (
     Address,
     Handle,
@@ -28,7 +19,16 @@ from workshop_hub.backends.base import (
     Usage,
     early_exit,
 )
-from workshop_hub.backends.docker_base import DockerOptions
+from workshop_hub.backends.docker import (
+    container,
+    container_end,
+    container_failure,
+    container_watch,
+    enforcement,
+    extras,
+    hub_address,
+)
+from workshop_hub.backends.docker.options import DockerOptions
 from workshop_hub.errors import (
     ConfigError,
     EngineError,

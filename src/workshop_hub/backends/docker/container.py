@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from workshop_hub import __version__
 from workshop_hub.backends.base import Address, CertificatePaths, LaunchSpec, Owner
-from workshop_hub.backends.prelude import CERTIFICATE_DIR, NAMES, command, environment
+from workshop_hub.backends.docker.prelude import CERTIFICATE_DIR, NAMES, command, environment
 from workshop_hub.policy.limits import CPU_SHARES_PER_CORE, DEFAULT_PIDS_LIMIT, Limits
 
 LABEL = "workshop-hub"
