@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import fmt_ip_url
@@ -23,7 +23,6 @@ from workshop_hub.backends.base import (
     LaunchSpec,
     Listening,
     Owner,
-    Progress,
 )
 from workshop_hub.backends.docker import DockerBackend
 from workshop_hub.backends.process import ProcessBackend
@@ -34,9 +33,9 @@ from workshop_hub.policy import ending, paths, selection
 from workshop_hub.policy.limits import Limits
 from workshop_hub.policy.templates import render
 from workshop_hub.roster import Roster
+from workshop_hub.steps import Steps
 from workshop_hub.system import accounts
-
-T = TypeVar("T")
+from workshop_hub.system.background import in_background
 
 STATE_VERSION = 1
 PORT_ATTEMPTS = 3
@@ -69,8 +68,7 @@ class WorkshopSpawner(ServerOptions, Spawner):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._steps: list[Progress] = []
-        self._new_step = asyncio.Event()
+        self._steps = Steps()
 
     # -- state ------------------------------------------------------------------------------
 
@@ -136,7 +134,7 @@ class WorkshopSpawner(ServerOptions, Spawner):
         grace: seconds to wait for that. What takes longer goes on, and keeps everybody else from
         the server until it is done: the hub gives up too, and the user may start it again.
         """
-        start = _in_background(self._start_alone())
+        start = in_background(self._start_alone())
         try:
             await asyncio.wait({start}, timeout=seconds)
             if start.done():
@@ -150,14 +148,14 @@ class WorkshopSpawner(ServerOptions, Spawner):
     async def _start_alone(self) -> str:
         lock = self._roster.lock(self._owner)
         if lock.locked():
-            self._add_step(Progress(1, "Waiting until what is left of the last server has ended"))
+            self._steps.add(1, "Waiting until what is left of the last server has ended")
         async with lock:
             return await self._start()
 
     async def _start(self) -> str:
         self._backend_name = self._choose_backend()
         backend = self._roster.backend(self._backend_name)
-        self._add_step(Progress(2, f"Preparing ({self._backend_name})"))
+        self._steps.add(2, f"Preparing ({self._backend_name})")
         wanted = (self.ip, self.port)
         for attempt in range(1, PORT_ATTEMPTS + 1):
             self.ip, self.port = wanted
@@ -169,7 +167,7 @@ class WorkshopSpawner(ServerOptions, Spawner):
             except PortTaken:
                 if attempt == PORT_ATTEMPTS or wanted[1]:
                     raise
-                self._add_step(Progress(5, "Another program took the port; trying another one"))
+                self._steps.add(5, "Another program took the port; trying another one")
             else:
                 scheme = "https" if self.internal_ssl else "http"
                 return f"{scheme}://{fmt_ip_url(server.ip)}:{server.port}"
@@ -185,7 +183,7 @@ class WorkshopSpawner(ServerOptions, Spawner):
                     if isinstance(event, Listening):
                         self._remember(event.handle)
                         return event
-                    self._add_step(event)
+                    self._steps.add(event.percent, event.message)
                     if event.handle is not None:
                         self._remember(event.handle)
         except BaseException:
@@ -243,18 +241,8 @@ class WorkshopSpawner(ServerOptions, Spawner):
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the steps of the start, as they happen."""
-        shown = 0
-        while True:
-            new_step = self._new_step
-            for step in self._steps[shown:]:
-                yield {"progress": step.percent, "message": step.message}
-            shown = len(self._steps)
-            await new_step.wait()
-
-    def _add_step(self, step: Progress) -> None:
-        self._steps.append(step)
-        self._new_step.set()
-        self._new_step = asyncio.Event()
+        async for step in self._steps.follow():
+            yield {"progress": step.percent, "message": step.message}
 
     async def poll(self) -> int | None:
         """Return None while the server runs, else its exit code (0 where it is not known)."""
@@ -298,7 +286,7 @@ class WorkshopSpawner(ServerOptions, Spawner):
             )
 
     def _look_now(self) -> None:
-        _in_background(self.poll_and_notify())
+        in_background(self.poll_and_notify())
 
     def stop_polling(self) -> None:
         """End what `start_polling` began."""
@@ -356,16 +344,6 @@ class WorkshopSpawner(ServerOptions, Spawner):
         """Raise ConfigError where the options, taken together, cannot work for any user."""
         spec.check_options(self)
 
-    def backends_in_use(self) -> set[str]:
-        """Return the backends that the configuration names; all of them where it computes them."""
-        overrides = self.group_overrides
-        if callable(self.backend) or callable(overrides) or self.apply_user_options:
-            return set(self.backends)
-        named = [each["spawner_override"].get("backend") for each in overrides.values()]
-        if any(callable(name) for name in named):
-            return set(self.backends)
-        return {self.backend, *filter(None, named)}
-
     @property
     def _roster(self) -> Roster:
         return Roster.of(self.user.settings, self.backends, config=self.config, log=self.log)
@@ -375,10 +353,9 @@ class WorkshopSpawner(ServerOptions, Spawner):
         return Owner(self._roster.hub_id, self.user.name, self.name)
 
     def _timeout(self) -> StartTimeout:
-        last = self._steps[-1].message if self._steps else "none"
         return StartTimeout(
             f"The server was not ready within {self.start_timeout} seconds; "
-            f'the last step was "{last}".',
+            f'the last step was "{self._steps.last}".',
             remedy="Try again; if it happens again, ask the administrator to raise start_timeout.",
         )
 
@@ -392,17 +369,6 @@ class WorkshopDockerSpawner(WorkshopSpawner):
     @default("backend")
     def _default_backend(self) -> str:
         return "docker"
-
-
-_background: set[asyncio.Task[Any]] = set()
-
-
-def _in_background(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Run `work`; the loop itself would keep no reference to it."""
-    task = asyncio.get_running_loop().create_task(work)
-    _background.add(task)
-    task.add_done_callback(_background.discard)
-    return task
 
 
 def _now() -> str:

@@ -38,6 +38,17 @@ def check_options(spawner: WorkshopSpawner) -> None:
         selection.check_backend(spawner.backend, spawner.backends)
 
 
+def backends_in_use(spawner: WorkshopSpawner) -> set[str]:
+    """Return the backends that the configuration names; all of them where it computes them."""
+    overrides = spawner.group_overrides
+    if callable(spawner.backend) or callable(overrides) or spawner.apply_user_options:
+        return set(spawner.backends)
+    named = [each["spawner_override"].get("backend") for each in overrides.values()]
+    if any(callable(name) for name in named):
+        return set(spawner.backends)
+    return {spawner.backend, *filter(None, named)}
+
+
 def limits(spawner: WorkshopSpawner) -> Limits:
     """Return the limits that the options ask for; LimitError where they mean nothing."""
     return Limits(

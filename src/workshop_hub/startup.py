@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitError
 
+from workshop_hub import spec
 from workshop_hub.backends.base import Owner
 from workshop_hub.errors import ConfigError
 from workshop_hub.options import InvalidOption
@@ -156,11 +157,11 @@ async def _after_start(app: JupyterHub, probe: WorkshopSpawner) -> None:
         await asyncio.sleep(0.2)
     roster = Roster.of(app.tornado_settings, probe.backends, config=app.config, log=app.log)
     try:
-        for name in probe.backends_in_use():
+        for name in spec.backends_in_use(probe):
             for finding in await roster.backend(name).check():
                 if finding.level != "ok":
                     app.log.warning("%s: %s %s", finding.subject, finding.message, finding.remedy)
-        await roster.end_orphans(probe.backends_in_use(), lambda owner: _is_known(app, owner))
+        await roster.end_orphans(spec.backends_in_use(probe), lambda owner: _is_known(app, owner))
     except Exception:
         app.log.exception("The check at the hub's start failed; the hub goes on")
 

@@ -16,7 +16,7 @@ from traitlets import Bool, Enum, HasTraits
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
-from workshop_hub import WorkshopAuthenticator, WorkshopSpawner
+from workshop_hub import WorkshopAuthenticator, WorkshopSpawner, spec
 from workshop_hub.backends.docker import DockerBackend
 from workshop_hub.backends.process import ProcessBackend
 from workshop_hub.cli import main
@@ -155,7 +155,7 @@ def test_the_example_is_sound_and_uses_both_backends_in_two_groups() -> None:
     app = JupyterHub(config=config_of(EXAMPLE))
     probe = check_options(app, app.spawner_class)
     assert isinstance(probe, WorkshopSpawner)
-    assert probe.backends_in_use() == {"process", "docker"}
+    assert spec.backends_in_use(probe) == {"process", "docker"}
     assert len(probe.group_overrides) == 2
     assert app.authenticator_class is WorkshopAuthenticator
 
@@ -182,11 +182,11 @@ def test_the_pages_made_from_help_texts_are_up_to_date() -> None:
 
 
 def reference() -> Any:
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "tools" / "reference.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    place = importlib.util.spec_from_file_location("reference", ROOT / "tools" / "reference.py")
+    assert place
+    assert place.loader
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
     return module
 
 

@@ -87,7 +87,7 @@ async def look(app: JupyterHub) -> list[Finding]:
         message, remedy = getattr(exc, "message", str(exc)), getattr(exc, "remedy", "")
         return [*findings, Finding("error", "spawner", message, remedy)]
     findings.append(Finding("ok", "spawner", f"options are sound; {spec.limits(probe)}"))
-    for name in sorted(probe.backends_in_use()):
+    for name in sorted(spec.backends_in_use(probe)):
         backend = probe.backends[name](config=app.config, hub_id="0" * 12)
         found = await backend.check()
         if not any(finding.subject == "engine" and finding.level == "error" for finding in found):
