@@ -28,6 +28,7 @@ from workshop_hub.backends.base import (
     ServerStatus,
     Usage,
 )
+from workshop_hub.errors import EngineUnavailable
 from workshop_hub.policy.limits import Limits
 from workshop_hub.spawner import WorkshopSpawner
 from workshop_hub.system import accounts
@@ -115,6 +116,8 @@ class FakeBackend(Backend):
         return ServerStatus(True, oom_kills=self._oom_kills(handle))
 
     async def stop(self, handle: Handle, *, now: bool = False) -> None:
+        if Path(str(handle["record"])).with_suffix(".stuck").exists():
+            raise EngineUnavailable("The fake engine is down.")
         with contextlib.suppress(ProcessLookupError):
             os.killpg(int(str(handle["pid"])), signal.SIGKILL if now else signal.SIGTERM)
         while _alive(int(str(handle["pid"]))):

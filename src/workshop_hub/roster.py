@@ -11,8 +11,11 @@ from weakref import WeakValueDictionary
 
 from traitlets.config import Config
 
-from workshop_hub.backends.base import Backend, Owner
+from workshop_hub.backends.base import Backend, Handle, Owner
 from workshop_hub.errors import WorkshopError
+
+RETRY_DELAYS = (1.0, 2.0, 5.0, 10.0, 30.0, *[60.0] * 240)
+"""Seconds between the attempts to end what could not be ended: four hours of them."""
 
 KEY = "workshop_hub_roster"
 """Where the roster is kept in the hub's tornado settings, of which there is one a hub."""
@@ -103,6 +106,20 @@ class Roster:
                     else:
                         ended.append(item.owner)
         return ended
+
+    async def end_later(self, name: str, owner: Owner, handle: Handle) -> None:
+        """Go on trying to end a server that could not be ended: the hub itself has forgotten it."""
+        for delay in RETRY_DELAYS:
+            await asyncio.sleep(delay)
+            try:
+                async with self.lock(owner):
+                    await self.backend(name).stop(handle, now=True)
+            except WorkshopError as exc:
+                self._log.warning("%s's server cannot be ended yet: %s", owner, exc.message)
+            else:
+                self._log.info("%s's server, which could not be ended before, has ended", owner)
+                return
+        self._log.error("%s's server could not be ended; end it by hand: %s", owner, handle)
 
 
 def hub_id(cookie_secret: object) -> str:

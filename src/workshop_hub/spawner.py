@@ -305,6 +305,7 @@ class WorkshopSpawner(ServerOptions, Spawner):
                 await backend.stop(handle, now=True)
         except WorkshopError as exc:
             self.log.error("%s: what the server left could not be removed: %s", self._owner, exc)
+            in_background(self._roster.end_later(backend.name, self._owner, handle))
 
     async def _note_memory(self, oom_kills: int) -> None:
         limits = await self._limits_in_force() if oom_kills else Limits()
@@ -329,12 +330,20 @@ class WorkshopSpawner(ServerOptions, Spawner):
         return usage.limits
 
     async def stop(self, now: bool = False) -> None:
-        """End the server and all that it started; do nothing where it has ended."""
+        """End the server and all that it started; do nothing where it has ended.
+
+        Where it cannot be ended now the hub forgets it all the same; the roster goes on trying.
+        Raises HTTPError, which carries the message of a WorkshopError.
+        """
         handle = self._handle
         if handle is None:
             return
-        async with self._roster.lock(self._owner):
-            await self._roster.backend(self._backend_name).stop(handle, now=now)
+        try:
+            async with self._roster.lock(self._owner):
+                await self._roster.backend(self._backend_name).stop(handle, now=now)
+        except WorkshopError as exc:
+            in_background(self._roster.end_later(self._backend_name, self._owner, handle))
+            raise hub_error(exc) from exc
         self._handle = None
         self._ending = ending.stopped(at=_now())
 

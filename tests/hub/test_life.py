@@ -216,6 +216,20 @@ def test_what_a_killed_hub_left_half_started_is_ended(make_hub: MakeHub, user: s
     assert hub.servers(user) == {}
 
 
+def test_a_server_that_could_not_be_ended_is_ended_as_soon_as_it_can_be(
+    make_hub: MakeHub, user: str
+) -> None:
+    hub = make_hub().start()
+    assert ready(hub.start_server(user))
+    record = next((hub.folder / "workshop-logs").glob(f"*-{user}-.json"))
+    stuck = record.with_suffix(".stuck")
+    stuck.touch()
+    hub.stop_server(user)
+    assert processes_of(hub)
+    stuck.unlink()
+    eventually_sync(lambda: not processes_of(hub), "the end of the server")
+
+
 def test_a_server_the_hub_knows_nothing_of_is_ended_at_its_start(
     make_hub: MakeHub, user: str
 ) -> None:
