@@ -100,13 +100,13 @@ def test_the_start_page_offers_the_images(make_hub: MakeHub, user: str) -> None:
 
 def test_the_notebook_dir_is_filled_in_and_made_absolute(make_hub: MakeHub, user: str) -> None:
     hub = make_hub(
-        "c.Spawner.notebook_dir = '~/work/{username}-{servername}-{uid}'\n"
+        "c.Spawner.notebook_dir = '~/notes/{username}-{servername}-{uid}'\n"
         "c.Spawner.default_url = '/lab/tree/{username}'\n"
     ).start()
     assert hub.start_server(user, "second")[-1]["ready"]
     env = hub.server_json(user, "second")["env"]
     home = hub.folder
-    assert env["JUPYTERHUB_ROOT_DIR"] == f"{home}/work/{user}-second-{os.getuid()}"
+    assert env["JUPYTERHUB_ROOT_DIR"] == f"{home}/notes/{user}-second-{os.getuid()}"
     assert env["JUPYTERHUB_DEFAULT_URL"] == f"/lab/tree/{user}"
 
 

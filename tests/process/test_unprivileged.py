@@ -145,13 +145,6 @@ def test_doctor_names_a_missing_delegation(bare_hub: UnprivilegedHub) -> None:
     assert "workshop-users.service does not exist" in found["limits"]["message"]
 
 
-@pytest.fixture
-def held_hub(plain_hub: UnprivilegedHub) -> UnprivilegedHub:
-    if plain_hub.group is None:
-        pytest.skip("about cgroups")
-    return plain_hub
-
-
 def test_sudo_that_records_its_programs_is_named(bare_hub: UnprivilegedHub) -> None:
     """The server's log would be a pipe to a sudo that has ended."""
     name = bare_hub.account.name
