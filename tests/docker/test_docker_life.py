@@ -18,7 +18,8 @@ from docker_harness import HUB_ID, IMAGE, OTHER_HUB_ID, DockerHarness, ask, with
 
 from support import eventually
 from workshop_hub.backends.base import Owner
-from workshop_hub.backends.docker import SAVED_LINES, DockerBackend
+from workshop_hub.backends.docker import DockerBackend
+from workshop_hub.backends.docker.backend import SAVED_LINES
 from workshop_hub.errors import (
     ConfigError,
     DirectoryRefused,
