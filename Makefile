@@ -37,6 +37,16 @@ $(TIERS:%=test-%): test-%:
 	@$(IN_ENV) && exec "$$env/bin/python" tests/tiers.py $* -- $(ARGS)
 test-%: ## run one tier: unit hub hub5 contract process accounts docker configs vm demo (ARGS="-k name" for pytest)
 
+# Options of tests/bench: ROUNDS=3 USERS="12 100" ONLY="warm local" PARTS="storm idle start" IDLE=300
+# EVERYONE=1 (all contenders at 100 users, too) OUT=FOLDER (a whole run goes to docs/bench)
+.PHONY: bench
+bench: ## start classes through our spawner and others, and compare (ONLY="warm sudo", ROUNDS=1; root)
+	@[ "$$(id -u)" != 0 ] || tools/packages.sh sudo
+	@env=$$(tools/env.sh bench) && cd tests && exec "$$env/bin/python" -m bench \
+	    $(if $(ONLY),--only $(ONLY)) $(if $(USERS),--users $(USERS)) \
+	    $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PARTS),--parts $(PARTS)) \
+	    $(if $(IDLE),--idle $(IDLE)) $(if $(EVERYONE),--everyone) $(if $(OUT),--out "$(abspath $(OUT))")
+
 .PHONY: coverage
 coverage: ## print the line coverage of the last run of tests
 	@$(IN_ENV) && "$$env/bin/python" -m coverage report --skip-empty

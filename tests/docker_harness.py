@@ -255,7 +255,7 @@ async def ask(url: str) -> dict[str, Any]:
     """Return the JSON that a tiny server answers with."""
 
     def work() -> dict[str, Any]:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
 

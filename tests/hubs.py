@@ -173,7 +173,7 @@ class Hub:
             )
         return self.process
 
-    def start(self, deadline: float = 90) -> Hub:
+    def start(self, deadline: float = 180) -> Hub:
         """Start the hub and wait until it answers through its proxy."""
         process = self.launch()
         end = time.monotonic() + deadline
@@ -189,7 +189,7 @@ class Hub:
                 pytest.fail(f"the hub did not answer:\n{self.log[-4000:]}")
             time.sleep(0.1)
 
-    def kill(self, number: int = signal.SIGTERM, deadline: float = 30) -> None:
+    def kill(self, number: int = signal.SIGTERM, deadline: float = 90) -> None:
         """Send the hub alone a signal and wait for its end; its proxy ends with it or after it."""
         if self.process is None:
             return
@@ -253,13 +253,13 @@ class Hub:
                 if line.startswith(b"data:"):
                     yield json.loads(line[5:])
 
-    def stop_server(self, user: str, server: str = "", deadline: float = 60) -> None:
+    def stop_server(self, user: str, server: str = "", deadline: float = 120) -> None:
         """Stop a server and wait until the hub says that it is gone."""
         place = f"/users/{user}/servers/{server}" if server else f"/users/{user}/server"
         self.api("DELETE", place)
         self.wait_stopped(user, server, deadline)
 
-    def wait_stopped(self, user: str, server: str = "", deadline: float = 60) -> None:
+    def wait_stopped(self, user: str, server: str = "", deadline: float = 120) -> None:
         end = time.monotonic() + deadline
         while server in self.servers(user):
             if time.monotonic() > end:

@@ -37,7 +37,7 @@ def launcher_under_coverage(become: str) -> dict[str, list[str]]:
 
 
 async def eventually(
-    look: Callable[[], Awaitable[T]], what: str, *, deadline: float = 30.0, every: float = 0.05
+    look: Callable[[], Awaitable[T]], what: str, *, deadline: float = 120.0, every: float = 0.05
 ) -> T:
     """Call `look` until its answer is true and return it; fail after `deadline` seconds."""
     import asyncio
@@ -53,7 +53,7 @@ async def eventually(
 
 
 def eventually_sync(
-    look: Callable[[], T], what: str, *, deadline: float = 30.0, every: float = 0.05
+    look: Callable[[], T], what: str, *, deadline: float = 120.0, every: float = 0.05
 ) -> T:
     """Like `eventually`, for plain functions."""
     end = time.monotonic() + deadline

@@ -63,7 +63,18 @@ def main(options):
                 time.sleep(3600)
     url = urlparse(os.environ["JUPYTERHUB_SERVICE_URL"])
     ThreadingHTTPServer.daemon_threads = True
-    ThreadingHTTPServer((url.hostname or "", url.port), Handler).serve_forever()
+    serve(ThreadingHTTPServer((url.hostname or "", url.port), Handler))
+
+
+def serve(server):
+    """Serve for ever; in an event loop where there is one, as Jupyter does."""
+    if "asyncio" not in sys.modules:
+        server.serve_forever()
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    loop.add_reader(server.fileno(), server.handle_request)
+    loop.run_forever()
 
 
 if __name__ == "__main__":

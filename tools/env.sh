@@ -99,6 +99,9 @@ if [ "$(cat "$env/.complete" 2>/dev/null)" != "$key" ]; then
         -r "requirements/$variant.txt" >&2
     "$env/bin/python" -m pip check >&2
     install_proxy
+    # Python scripts that start Node: JupyterLab and jupyter-lsp run what is so called on PATH, each
+    # time a server starts
+    rm -f "$env/bin/node" "$env/bin/npm" "$env/bin/npx" "$env/bin/corepack"
     echo "$PWD" >"$env/.checkout"
     echo "$key" >"$env/.complete"
 fi

@@ -4,8 +4,8 @@
 #   tools/lock.sh            keep what is locked, add what is new
 #   tools/lock.sh --upgrade  take the newest of everything
 #
-# Writes requirements/lock.txt and requirements/hub5.txt, good for plain pip on every Python
-# that we support, and requirements/proxy/package-lock.json for npm.
+# Writes requirements/lock.txt, hub5.txt and bench.txt, good for plain pip on every Python that we
+# support, and requirements/proxy/package-lock.json for npm.
 # Needs uv and npm (`pip install uv`; npm comes with the environment), and the network.
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,6 +18,8 @@ lock() {
 }
 
 lock "$@" --all-extras --output-file requirements/lock.txt pyproject.toml requirements/build.in
-lock "$@" --no-deps --output-file requirements/hub5.txt requirements/hub5.in
+for variant in hub5 bench; do
+    lock "$@" --no-deps --output-file "requirements/$variant.txt" "requirements/$variant.in"
+done
 [ $# = 0 ] || (cd requirements/proxy && npm install --package-lock-only --save configurable-http-proxy@latest)
 (cd requirements/proxy && npm install --package-lock-only)

@@ -131,10 +131,17 @@ def cli_page() -> str:
     whole = click.Context(
         command, info_name="workshop-hub", terminal_width=WIDTH, **command.context_settings
     )
-    for name, sub in sorted(command.commands.items()):
-        context = click.Context(sub, parent=whole, info_name=name)
-        parts.append(f"## `workshop-hub {name}`\n\n```text\n{sub.get_help(context)}\n```\n")
+    parts += help_texts(command, whole, "##")
     return "\n".join(parts)
+
+
+def help_texts(group: click.Group, context: click.Context, heading: str) -> Iterator[str]:
+    """Yield a section for each command of a group, and for those of the groups in it."""
+    for name, sub in sorted(group.commands.items()):
+        own = click.Context(sub, parent=context, info_name=name)
+        yield f"{heading} `{own.command_path}`\n\n```text\n{sub.get_help(own)}\n```\n"
+        if isinstance(sub, click.Group):
+            yield from help_texts(sub, own, f"{heading}#")
 
 
 def pages() -> dict[str, str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, cast
 
 from jupyterhub.auth import PAMAuthenticator
@@ -15,17 +14,16 @@ from jupyterhub.utils import maybe_future
 from tornado.web import HTTPError
 from traitlets import Bool, Float, Integer, Unicode, default
 
+from workshop_hub import client, logins
 from workshop_hub.errors import AccountRefused, WorkshopError
+from workshop_hub.logins import Logins
 from workshop_hub.system import accounts, pam
 from workshop_hub.system.accounts import Account, Membership
-from workshop_hub.system.deadline import within
+from workshop_hub.system.broker import Attempt, Broker
 from workshop_hub.system.useradd import AccountCreator, default_command, home_problem
 
 NAME_PATTERN = r"[a-z_][a-z0-9_-]{0,31}"
 """What useradd(8) calls a name that works everywhere."""
-
-PAM_DEADLINE = 60.0
-"""Seconds. A directory service that hangs must not hold a login page for ever."""
 
 _STANDING = "workshop_standing"
 """Key of the hub's authentication model under which a login's look-ups travel."""
@@ -49,6 +47,11 @@ class Named:
     """A name in the place of the hub's user, before there is one."""
 
     name: str
+
+
+def _origin(handler: Any) -> str:
+    """Return the address that a login comes from; "" where it comes from no page."""
+    return "" if handler is None else client.address(handler.request)
 
 
 class WorkshopAuthenticator(PAMAuthenticator):
@@ -93,6 +96,10 @@ class WorkshopAuthenticator(PAMAuthenticator):
         120 where it copies a large home folder.
         """,
     ).tag(config=True)
+
+    @default("service")
+    def _default_service(self) -> str:
+        return logins.service()
 
     @default("min_uid")
     def _default_min_uid(self) -> int:
@@ -145,8 +152,9 @@ class WorkshopAuthenticator(PAMAuthenticator):
             name = await accounts.off_loop(lambda: self.normalize_username(typed))
             reason = await self._refusal_before_pam(name, data)
             if not reason:
-                verdict = await self._ask_pam(name, data)
+                verdict = await self._ask_pam(name, data, handler)
                 reason = "" if verdict.granted else f"PAM ({verdict.phase}): {verdict.message}"
+                self._raise_if_unusable(verdict, handler, typed)
             if reason:
                 self._log_refusal(handler, typed, reason)
                 return None
@@ -176,28 +184,24 @@ class WorkshopAuthenticator(PAMAuthenticator):
         password = data.get("password", "")
         return (password, data["otp"]) if "otp" in data else (password,)
 
-    async def _ask_pam(self, name: str, data: Mapping[str, str]) -> pam.Verdict:
-        ask = partial(
-            pam.check,
-            name,
-            self._secrets(data),
-            service=self.service,
-            encoding=self.encoding,
-            account=self.check_account,
-        )
-        future = asyncio.get_running_loop().run_in_executor(self.executor, ask)
-        try:
-            return await within(PAM_DEADLINE, future)
-        except TimeoutError as exc:
-            raise WorkshopError(
-                f"The machine did not check the password within {PAM_DEADLINE:g} seconds.",
-                remedy="Try again later, and tell the administrator.",
-            ) from exc
+    async def _ask_pam(self, name: str, data: Mapping[str, str], handler: Any) -> pam.Verdict:
+        attempt = Attempt(name, self.service, self.encoding, self.check_account, _origin(handler))
+        return await self._logins.check(attempt, self._secrets(data))
+
+    @cached_property
+    def _logins(self) -> Logins:
+        return Logins(Broker())
+
+    def _raise_if_unusable(self, verdict: pam.Verdict, handler: Any, typed: str) -> None:
+        """Tell who gave the right password why the account may not be used."""
+        if verdict.granted or verdict.phase != "account":
+            return
+        self._log_refusal(handler, typed, f"PAM (account): {verdict.message}")
+        raise HTTPError(403, logins.sentence(verdict))
 
     def _log_refusal(self, handler: Any, typed: str, reason: str) -> None:
         shown = typed if len(typed) <= 32 else f"{typed[:16]}...({len(typed)} chars)"
-        origin = "" if handler is None else f"@{handler.request.remote_ip}"
-        self.log.warning("Login of %r%s refused: %s", shown, origin, reason)
+        self.log.warning("Login of %r@%s refused: %s", shown, _origin(handler) or "?", reason)
 
     # --- who may enter, and as what
 

@@ -131,6 +131,10 @@ class StartTimeout(WorkshopError):
     """The server runs but did not listen in time."""
 
     label = "timeout"
+    advice = (
+        "Try again; if it happens again, ask the administrator to look at the server's log, and to "
+        "raise start_timeout."
+    )
 
 
 class ImageError(WorkshopError):

@@ -181,7 +181,7 @@ class WorkshopSpawner(ServerOptions, Spawner):
             async with aclosing(backend.start(wish, address)) as events:
                 async for event in events:
                     if isinstance(event, Listening):
-                        self._remember(event.handle)
+                        self._handle = dict(event.handle)  # the hub stores it when we return
                         return event
                     self._steps.add(event.percent, event.message)
                     if event.handle is not None:

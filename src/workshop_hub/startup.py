@@ -156,12 +156,13 @@ async def _after_start(app: JupyterHub, probe: WorkshopSpawner) -> None:
             return
         await asyncio.sleep(0.2)
     roster = Roster.of(app.tornado_settings, probe.backends, config=app.config, log=app.log)
+    names = spec.backends_in_use(probe)
     try:
-        for name in spec.backends_in_use(probe):
+        await roster.end_orphans(names, lambda owner: _is_known(app, owner))
+        for name in names:  # afterwards: it waits until a warm launcher has imported
             for finding in await roster.backend(name).check():
                 if finding.level != "ok":
                     app.log.warning("%s: %s %s", finding.subject, finding.message, finding.remedy)
-        await roster.end_orphans(spec.backends_in_use(probe), lambda owner: _is_known(app, owner))
     except Exception:
         app.log.exception("The check at the hub's start failed; the hub goes on")
 

@@ -34,6 +34,8 @@ def hub(machine: Machine, hubs: Hubs) -> Hub:
     machine.add("wsacct-locked", *into)
     machine.run("usermod", "--lock", "wsacct-locked")
     machine.add("wsacct-expired", *into, "--expiredate", "2001-01-01")
+    machine.add("wsacct-must", *into)
+    machine.run("chage", "--lastday", "0", "wsacct-must")
     machine.add("wsacct-empty", *into)
     machine.run("passwd", "--delete", "wsacct-empty")
     machine.add("wsacct-prim", "--gid", "wsacct-class")
@@ -110,6 +112,24 @@ def test_refused_with_the_right_password_and_the_log_says_why(
     before = len(hub.log)
     assert enter(hub, name) == ""
     assert reason in hub.log[before:]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("wsacct-expired", "This account has expired. Please ask the administrator."),
+        ("wsacct-must", "The password of this account must be changed before the next login."),
+    ],
+)
+def test_whoever_knows_the_password_is_told_why_the_account_cannot_be_used(
+    hub: Hub, name: str, told: str
+) -> None:
+    browser = Browser(hub.root)
+    for password in (PASSWORD, "something else"):
+        browser.open("/hub/login")
+        answer = browser.open("/hub/login", {"username": name, "password": password})
+        assert answer.status == 403
+        assert (told in words(answer.text)) == (password == PASSWORD)
 
 
 def test_an_account_without_a_password_takes_none(hub: Hub) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import pwd
 import secrets
-import shutil
 import signal
 import socket
 import ssl
@@ -17,9 +16,10 @@ from urllib.parse import urlsplit
 
 import docker
 import pytest
-from configs.conftest import HERE, Person, Site, SiteHub, configuration, run
+from configs.conftest import EngineHub, EngineSite
 from docker_harness import URL, cgroup_file
 from process.harness import PREFIX, command_line, processes_of, remove_group
+from sites import EMBEDDING, Person, configuration, embedded_small, run, server_of
 
 from hubs import words
 from workshop_hub.system import accounts
@@ -36,16 +36,6 @@ statistics = c.WorkshopSpawner.group_overrides["10-statistics"]["spawner_overrid
 statistics["limits_policy"] = "warn"
 """
 
-EMBEDDING = "frame-ancestors 'self' https://learn.example.org"
-
-
-def server_of(account: Account) -> int:
-    """Return the process of an account's server, in a container or not."""
-    pids = processes_of(account.uid)
-    names = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in pids}
-    (server,) = (pid for pid, name in names.items() if name.startswith("jupyter"))
-    return server
-
 
 def environment_of(pid: int) -> Mapping[str, str]:
     text = Path(f"/proc/{pid}/environ").read_text()
@@ -61,7 +51,7 @@ def identity_of(pid: int) -> tuple[set[int], set[int]]:
     return uids, {int(each) for each in (fields["Gid"] + fields["Groups"]).split()}
 
 
-def container_of(hub: SiteHub) -> dict:
+def container_of(hub: EngineHub) -> dict:
     """Return what the engine says about the only container of a hub."""
     (one,) = hub.containers()
     client = docker.APIClient(base_url=URL)
@@ -80,7 +70,7 @@ def in_force(pid: int, controller: str, v1: str, v2: str) -> str:
 
 
 @pytest.fixture
-def sudo_class(site: Site) -> tuple[SiteHub, str]:
+def sudo_class(site: EngineSite) -> tuple[EngineHub, str]:
     """A hub that runs as an account of its own, and the name of a person without an account."""
     hub_account = site.account("hub", "shadow")
     alice, bob = site.name("alice"), site.name("bob")
@@ -90,7 +80,7 @@ def sudo_class(site: Site) -> tuple[SiteHub, str]:
     return site.hub(config, as_user=hub_account.name).start(), alice
 
 
-def test_a_class_on_one_machine(site: Site, sudo_class: tuple[SiteHub, str]) -> None:
+def test_a_class_on_one_machine(site: EngineSite, sudo_class: tuple[EngineHub, str]) -> None:
     hub, name = sudo_class
     account = accounts.find(name)
     site.set_password(name)
@@ -117,7 +107,9 @@ def test_a_class_on_one_machine(site: Site, sudo_class: tuple[SiteHub, str]) -> 
     assert processes_of(account.uid) == []
 
 
-def test_a_class_without_the_folder_is_told_so(site: Site, sudo_class: tuple[SiteHub, str]) -> None:
+def test_a_class_without_the_folder_is_told_so(
+    site: EngineSite, sudo_class: tuple[EngineHub, str]
+) -> None:
     hub, name = sudo_class
     site.set_password(name)
     account = accounts.find(name)
@@ -129,7 +121,7 @@ def test_a_class_without_the_folder_is_told_so(site: Site, sudo_class: tuple[Sit
 # --- a workshop in containers -------------------------------------------------------------------
 
 
-def test_a_workshop_in_containers(site: Site, gateway: str, image: str) -> None:
+def test_a_workshop_in_containers(site: EngineSite, gateway: str, image: str) -> None:
     group = site.group(site.name("workshop"))
     account = site.account("ada", group)
     teacher = site.account("teacher", group)
@@ -161,23 +153,19 @@ def test_a_workshop_in_containers(site: Site, gateway: str, image: str) -> None:
 # --- many small servers, embedded ---------------------------------------------------------------
 
 
-def test_many_small_servers_in_a_frame(site: Site, image: str, gateway: str) -> None:
+def test_many_small_servers_in_a_frame(site: EngineSite, image: str, gateway: str) -> None:
     """A tenth of a core is slow: the site's own start_timeout would be too, for JupyterLab."""
     group = site.group("wheel")
     name = site.name("ada")
     teacher = site.account("teacher", group)
-    config = configuration(
-        "embedded_small.py", {'spawner_class = "workshop"': 'spawner_class = "workshop-docker"'}
-    )
+    in_containers = {'spawner_class = "workshop"': 'spawner_class = "workshop-docker"'}
     here = f"""
 c.JupyterHub.hub_ip = "{gateway}"
 c.WorkshopSpawner.image = "{image}"
 c.Spawner.start_timeout = 240
 c.Spawner.http_timeout = 120
 """
-    hub = site.hub(config, here)
-    shutil.copy(HERE / "add_user.sh", hub.folder)
-    hub.start()
+    hub = embedded_small(site, here, in_containers).start()
     assert hub.api("POST", f"/users/{name}").status == 201
     account = accounts.find(name)
     assert pwd.getpwnam(name).pw_gecos == "student"
@@ -187,8 +175,7 @@ c.Spawner.http_timeout = 120
     person = site.person(hub, name)
     assert person.browser.open("/hub/admin").status == 403
     assert EMBEDDING in person.browser.open("/hub/home").headers["Content-Security-Policy"]
-    person.lab(240)
-    assert EMBEDDING in person.get("lab", 240).headers["Content-Security-Policy"]
+    assert EMBEDDING in person.lab(240).headers["Content-Security-Policy"]
     server = server_of(account)
     assert in_force(server, "memory", "memory.limit_in_bytes", "memory.max") == str(128 << 20)
     assert in_force(server, "memory", "memory.soft_limit_in_bytes", "memory.low") == str(128 << 20)
@@ -203,7 +190,7 @@ c.Spawner.http_timeout = 120
 class Course:
     """A hub of the example configuration, and a person of each of its groups."""
 
-    hub: SiteHub
+    hub: EngineHub
     ada: Person
     grace: Person
     ada_account: Account
@@ -223,7 +210,7 @@ def remove_cgroup(name: str) -> None:
 
 
 @pytest.fixture
-def make_course(site: Site, image: str, gateway: str) -> Callable[[str], Course]:
+def make_course(site: EngineSite, image: str, gateway: str) -> Callable[[str], Course]:
     """Start a hub of the example configuration, as it is but for names, ports, and this machine."""
     cgroup = f"{PREFIX}{secrets.token_hex(6)}"
     site.at_the_end(remove_cgroup, cgroup)

@@ -267,7 +267,7 @@ async def test_certificates_are_the_users_alone_and_serve(
 
     def fetch() -> int:
         url = f"https://localhost:{server.port}/"
-        with urllib.request.urlopen(url, timeout=10, context=context) as answer:
+        with urllib.request.urlopen(url, timeout=60, context=context) as answer:
             return int(answer.status)
 
     assert await asyncio.to_thread(fetch) == 200
@@ -311,7 +311,7 @@ async def test_the_real_single_user_server_starts_in_its_image(
     server = await harness.start(backend, spec)
 
     def version() -> str:
-        with urllib.request.urlopen(f"{server.url}/user/x/api", timeout=10) as answer:
+        with urllib.request.urlopen(f"{server.url}/user/x/api", timeout=60) as answer:
             return str(answer.headers["X-JupyterHub-Version"])
 
     async def answers() -> str:

@@ -170,8 +170,8 @@ async def test_a_server_that_exits_at_once(harness: DockerHarness, backend: Dock
 
 
 async def test_a_server_that_never_listens(harness: DockerHarness, backend: DockerBackend) -> None:
-    spec = harness.make_spec(("print:thinking", "silent"), start_timeout=1.5)
-    with pytest.raises(StartTimeout, match=r"1\.5 seconds") as caught:
+    spec = harness.make_spec(("print:thinking", "silent"), start_timeout=5)
+    with pytest.raises(StartTimeout, match="5 seconds") as caught:
         await harness.start(backend, spec)
     assert "thinking" in caught.value.log
     assert harness.containers() == []

@@ -2,7 +2,7 @@
 # Build the image of the Docker tests from a debootstrapped base, without any registry, and
 # print its name. Built again only when something that goes into it has changed.
 #
-#   tests/machine/image.sh
+#   tests/machine/image.sh [FOLDER TAG]     FOLDER: with a Dockerfile; image/ by default
 #
 #   DOCKER_HOST          the engine to build on
 #   PYTHON               interpreter whose jupyterhub and jupyterlab versions the image gets,
@@ -15,9 +15,9 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-image=$here/../../image
+image=${1:-$here/../../image}
 cache=${WORKSHOP_CACHE:-/var/cache/workshop-hub}
-tag=workshop-hub/singleuser:test
+tag=${2:-workshop-hub/singleuser:test}
 suite=${SUITE:-bookworm}
 
 base=$("$here/base.sh" "$suite")
@@ -37,6 +37,7 @@ context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 trap 'exit 130' INT TERM
 cp -R "$image/." "$context/"
+mkdir -p "$context/ca"
 ca=${EXTRA_CA:-${PIP_CERT:-${SSL_CERT_FILE:-}}}
 if [ -n "$ca" ]; then cp "$ca" "$context/ca/extra.crt"; fi
 

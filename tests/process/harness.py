@@ -36,11 +36,11 @@ TINY = Path(__file__).parents[1] / "tiny_server.py"
 
 
 @contextlib.contextmanager
-def made_account(label: str, home: Path | None = None) -> Iterator[Account]:
+def made_account(label: str, home: Path | None = None, group: str = "") -> Iterator[Account]:
     """Make a system account for a test, and remove it with all its processes."""
     name = f"{PREFIX}{label}-{uuid.uuid4().hex[:6]}"
-    place = ["--home-dir", str(home)] if home else []
-    subprocess.run(["useradd", "--create-home", *place, "--shell", "/bin/sh", name], check=True)
+    options = [*(["--home-dir", str(home)] if home else []), *(["--gid", group] if group else [])]
+    subprocess.run(["useradd", "--create-home", *options, "--shell", "/bin/sh", name], check=True)
     account = accounts.find(name)
     try:
         yield account
@@ -81,7 +81,8 @@ def command_line(pid: int) -> str:
 class ProcessHarness:
     """What a test of the Backend interface needs, for the process backend.
 
-    with_cgroup: False to make the backend find no cgroup that it may use.
+    with_cgroup: False to make the backend find no cgroup that it may use. program: a script that
+    runs tests/tiny_server.py, see `launchers`; empty to run it without one.
     """
 
     folder: Path
@@ -89,6 +90,8 @@ class ProcessHarness:
     hub_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     with_cgroup: bool = True
     options: dict[str, Any] = field(default_factory=dict)
+    program: str = ""
+    made: list[ProcessBackend] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         mount = cgroup.find_mount()
@@ -104,17 +107,21 @@ class ProcessHarness:
             "term_timeout": 3.0,
             **launcher_under_coverage(become.__file__),
         }
-        return ProcessBackend(**{**defaults, **self.options, **options})
+        self.made.append(ProcessBackend(**{**defaults, **self.options, **options}))
+        return self.made[-1]
 
     def spec(
         self, *tiny: str, server: str = "", cmd: tuple[str, ...] = (), **changes: Any
     ) -> LaunchSpec:
         """Describe a server that runs tests/tiny_server.py with the options `tiny`, or `cmd`."""
         spec = spec_for(self.account, self.hub_id, *tiny, server=server)
-        return replace(spec, **({"cmd": cmd} if cmd else {}), **changes)
+        cmd = cmd or ((self.program, *tiny) if self.program else spec.cmd)
+        return replace(spec, cmd=cmd, **changes)
 
     def close(self) -> None:
         """Remove the cgroups of this hub; a test that leaves processes there has failed."""
+        for backend in self.made:
+            backend.close()
         if self.group is not None:
             assert remove_group(self.group) == set()
 
@@ -167,7 +174,7 @@ async def answer(at: Listening, path: str = "/") -> dict[str, Any]:
     """Ask tests/tiny_server.py what it is."""
     reader, writer = await asyncio.open_connection(at.ip, at.port)
     writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
-    reply = await asyncio.wait_for(reader.read(), 10)
+    reply = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     found: dict[str, Any] = json.loads(reply.partition(b"\r\n\r\n")[2] or b"{}")
     return found

@@ -57,6 +57,7 @@ async def test_a_log_is_cut_while_its_server_writes(
     assert log.read_text().count("\0") == 0
 
 
+@pytest.mark.parametrize("root_hub", ["sudo"], indirect=True)  # by a shell
 async def test_space_that_a_server_reserves_behind_its_log_is_taken_back(
     root_hub: ProcessHarness,
 ) -> None:

@@ -17,12 +17,6 @@ from workshop_hub.system.accounts import Account
 
 
 @pytest.fixture
-def bare_hub(alice: Account) -> Iterator[UnprivilegedHub]:
-    with UnprivilegedHub.made(alice, with_cgroup=False) as hub:
-        yield hub
-
-
-@pytest.fixture
 def dave(machine: None) -> Iterator[Account]:
     with made_account("dave") as account:
         yield account

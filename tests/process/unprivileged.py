@@ -75,6 +75,18 @@ class UnprivilegedHub:
         self.rule.write_text(line.replace("%GROUP", names).replace("NOPASSWD", tag) + "\n")
         self.rule.chmod(0o440)
 
+    def allow_warm(self) -> None:
+        """Add the rule for the warm launcher, which `workshop-hub units` writes as a comment."""
+        command = Path(sys.executable).with_name("workshop-hub")
+        uids = f"--uids={self.user.uid}-{self.user.uid}"
+        words = ["--launcher=warm", f"--accounts={self.user.name}", uids]
+        argv = [command, "units", f"--hub-user={self.account.name}", *words]
+        shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        begin = f"#{self.account.name} ALL=(root)"
+        (line,) = [line for line in shown.splitlines() if line.startswith(begin)]
+        with self.rule.open("a") as rule:
+            rule.write(line.removeprefix("#") + "\n")
+
     def _delegate(self, group: Path) -> None:
         for place in (group, group / "hub", group / "servers"):
             place.mkdir()
@@ -119,6 +131,7 @@ class UnprivilegedHub:
             cwd="/",
             env=self.environment,
         )
+        sys.stderr.write(done.stderr)  # for whoever reads why a test failed
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -13,6 +13,7 @@ from traitlets.config import Config
 from workshop_hub.authenticator import Named, WorkshopAuthenticator
 from workshop_hub.errors import AccountRefused
 from workshop_hub.system import accounts, pam
+from workshop_hub.system.broker import Attempt, Broker, Converse
 
 ABSENT = "workshop-absent"
 
@@ -106,10 +107,10 @@ def test_a_name_that_is_no_text_is_a_bad_request() -> None:
     ],
 )
 async def test_refused_before_pam(form: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked(*args: object, **options: object) -> pam.Verdict:
+    async def asked(*args: object, **options: object) -> pam.Verdict:
         pytest.fail("PAM was asked")
 
-    monkeypatch.setattr(pam, "check", asked)
+    monkeypatch.setattr(Broker, "ask", asked)
     data = dict(form)
     assert await make(blocked_users={"blocked"}).get_authenticated_user(None, data) is None
     assert "username" in data
@@ -124,13 +125,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...], b
     """Stand in for PAM, which says yes to everybody; return what it was asked."""
     calls = []
 
-    def check(
-        name: str, secrets: tuple[str, ...], *, service: str, encoding: str, account: bool
-    ) -> pam.Verdict:
-        calls.append((name, secrets, account))
+    async def ask(self: Broker, attempt: Attempt, converse: Converse) -> pam.Verdict:
+        answers = await converse([pam.Prompt(pam.HIDDEN, "?"), pam.Prompt(pam.HIDDEN, "?")])
+        calls.append((attempt.name, tuple(answers or ()), attempt.account))
         return pam.Verdict(0, "account")
 
-    monkeypatch.setattr(pam, "check", check)
+    monkeypatch.setattr(Broker, "ask", ask)
     return calls
 
 

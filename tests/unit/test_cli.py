@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from workshop_hub.backends.process import ProcessBackend
 from workshop_hub.cli import main
+from workshop_hub.launch import warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +29,7 @@ def doctor(folder: Path, text: str) -> Result:
 WORKSHOP = "c.JupyterHub.spawner_class = 'workshop'\n"
 
 
-@pytest.mark.parametrize("command", ["demo", "doctor", "units"])
+@pytest.mark.parametrize("command", ["demo", "doctor", "launcher", "units"])
 def test_every_command_explains_itself(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
@@ -39,6 +42,60 @@ def test_units_are_shown_with_the_sudo_rule() -> None:
     assert "User=nobody" in result.output
     assert "/etc/systemd/system/workshop-users.service" in result.output
     assert "nobody ALL=(%course, ada) NOPASSWD:" in result.output
+
+
+WARM = ("--hub-user", "nobody", "--launcher", "warm")
+
+
+def test_units_of_the_warm_launcher_fix_whose_servers_it_starts(tmp_path: Path) -> None:
+    result = run("units", *WARM, "--accounts", "%course", "--output", tmp_path)
+    assert result.exit_code == 0
+    assert 'c.ProcessBackend.launcher = "warm"' in result.output
+    place = re.search(r'c.ProcessBackend.warm_socket = "(.*)"', result.output)
+    units = tmp_path / "etc/systemd/system"
+    socket = (units / "workshop-users.socket").read_text()
+    assert place
+    assert f"ListenStream={place[1]}\nSocketUser=nobody\nSocketMode=0600\n" in socket
+    drop_in = units / "workshop-users.service.d/warm.conf"
+    started = drop_in.read_text().splitlines()[-1]
+    assert started.endswith("--group=course")
+    assert "--with-hub" not in started
+    run("units", *WARM, "--accounts", "ada", "--uids", "2000-2999", "--output", tmp_path)
+    started = drop_in.read_text().splitlines()[-1]
+    assert "--uids=2000-2999" in started
+    assert "--group" not in started
+
+
+def test_units_without_the_warm_launcher_are_what_they_were(tmp_path: Path) -> None:
+    for folder, ways in (("sudo", [()]), ("both", [WARM, ()])):
+        for words in ways:
+            run("units", "--hub-user", "nobody", *words, "--output", tmp_path / folder)
+    left = {
+        folder: {
+            file.relative_to(tmp_path / folder): file.read_text()
+            for file in (tmp_path / folder).rglob("*")
+            if file.is_file()
+        }
+        for folder in ("sudo", "both")
+    }
+    assert left["sudo"] == left["both"]
+    assert len(left["sudo"]) == 4
+
+
+def test_the_sudo_rule_of_the_warm_launcher_is_what_the_hub_runs(tmp_path: Path) -> None:
+    backend = ProcessBackend(launcher="warm", warm_group="course", log_dir=str(tmp_path))
+    ours = warm.command(
+        backend.warm_command,
+        (),
+        uids=backend.warm_uids,
+        group=backend.warm_group,
+        program=backend.warm_program,
+        fast=backend.fast_start,
+    )
+    shown = run("units", *WARM, "--accounts", "%course").output
+    (rule,) = [line for line in shown.splitlines() if line.startswith("#nobody ALL=(root)")]
+    allowed = rule.partition("NOPASSWD: ")[2]
+    assert re.sub(r"\\(.)", r"\1", allowed) == " ".join(ours)
 
 
 def test_units_are_written_with_their_modes(tmp_path: Path) -> None:
@@ -59,6 +116,10 @@ def test_units_are_written_with_their_modes(tmp_path: Path) -> None:
         (["--hub-user", "no-such-account"], "no account"),
         (["--hub-user", "nobody", "--accounts", "a b"], "cannot be written"),
         (["--hub-user", "nobody", "--memory-low", "lots"], "memory_low is 'lots'"),
+        ([*WARM, "--accounts", "ada"], "cannot be told to serve ada: it takes one group"),
+        ([*WARM, "--accounts", "%a", "--accounts", "%b"], "cannot be told to serve %a, %b"),
+        ([*WARM, "--accounts", "ada", "--uids", "2000"], "--uids is '2000'"),
+        ([*WARM, "--accounts", "ada", "--uids", "20-10"], "--uids is '20-10'"),
     ],
 )
 def test_units_refuse_what_cannot_work(words: list[str], said: str) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from workshop_hub.backends.base import Certificates, ContainerOptions, LaunchSpec, Owner
+from workshop_hub.backends.docker import prelude
 from workshop_hub.backends.docker.prelude import (
     MARK,
     REFUSED,
     SCRIPT,
+    STARTER,
     command,
     environment,
     refusal,
@@ -43,10 +46,10 @@ def spec(
     )
 
 
-def run(wanted: LaunchSpec) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": os.environ["PATH"], **environment(wanted)}
+def run(wanted: LaunchSpec, *, fast: bool = False) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], **environment(wanted, fast=fast)}
     return subprocess.run(
-        command(wanted), env=env, capture_output=True, text=True, check=False, cwd="/"
+        command(wanted, fast=fast), env=env, capture_output=True, text=True, check=False, cwd="/"
     )
 
 
@@ -148,3 +151,51 @@ def test_certificates_are_written_for_the_user_alone_and_leave_the_environment(
     assert (tmp_path / "key.pem").read_text() == "KEY\n2"
     assert (tmp_path / "ca.pem").read_text() == "CA"
     assert [f"{path.stat().st_mode & 0o777:o}" for path in tmp_path.iterdir()] == ["400"] * 3
+
+
+def singleuser(folder: Path, first_line: str) -> str:
+    """Make a server's script that tells how it was started."""
+    script = folder / "jupyterhub-singleuser"
+    script.write_text(f"{first_line}\nimport sys\nprint(sys.orig_argv[1:], sys.argv[1:])\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+@pytest.fixture
+def starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """launch/start.py, where the lines look for it in a container."""
+    file = tmp_path / "start.py"
+    file.write_text("import sys\nprint('started', *sys.argv[1:])\n")
+    monkeypatch.setattr(prelude, "SCRIPT", prelude.SCRIPT.replace(STARTER, str(file)))
+    return file
+
+
+def test_a_server_of_python_is_started_fast(tmp_path: Path, starter: Path) -> None:
+    script = singleuser(tmp_path, f"#!{sys.executable}")
+    wanted = spec(cmd=(script, "a b", "--x=*"))
+    assert run(wanted).stdout == f"[{script!r}, 'a b', '--x=*'] ['a b', '--x=*']\n"
+    assert run(wanted, fast=True).stdout == f"started {script} a b --x=*\n"
+    starter.unlink()  # in a container that is read-only it never was
+    assert run(wanted, fast=True).stdout == run(wanted).stdout
+
+
+def test_a_server_is_found_as_the_shell_finds_it(
+    tmp_path: Path, starter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = singleuser(tmp_path, f"#!{sys.executable}")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    found = run(spec(tmp_path, tmp_path, cmd=("jupyterhub-singleuser", "x")), fast=True)
+    assert found.stdout == f"started {script} x\n"
+
+
+@pytest.mark.parametrize(
+    "first_line",
+    [f"#!{sys.executable} -s", "#!/usr/bin/env python3", "#!/bin/sh", "", f"#! {sys.executable}"],
+)
+def test_other_programs_are_left_as_they_are(
+    tmp_path: Path, starter: Path, first_line: str
+) -> None:
+    script = singleuser(tmp_path, first_line)
+    assert "started" not in run(spec(tmp_path, tmp_path, cmd=(script,)), fast=True).stdout
+    other = Path(script).rename(tmp_path / "another")
+    assert command(spec(cmd=(str(other),)), fast=True) == (str(other),)

@@ -40,6 +40,7 @@ SYSTEM_COMMANDS = {
     "npm",
     "passwd",
     "pip",
+    "python",
     "python3",
     "stat",
     "systemctl",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 from workshop_hub.errors import AccountRefused, ConfigError, LauncherRefused
-from workshop_hub.launch import become, message, running, safety, sudo
+from workshop_hub.launch import become, forkserver, message, running, safety, sudo
 from workshop_hub.launch.message import Order, Refusal, Report, Target
 
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
@@ -66,6 +67,40 @@ def test_the_launcher_imports_little() -> None:
         check=True,
     )
     assert not {"json", "subprocess", "typing", "re", "enum", "signal"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("#!/opt/hub/bin/python\n", "/opt/hub/bin/python"),
+        ("#! /usr/bin/python3.11 -sP \nimport re\n", "/usr/bin/python3.11 -sP"),
+        ("#!/usr/bin/python3\r\n", "/usr/bin/python3"),
+        ("#!/usr/bin/python3 -m\n", ""),
+        ("#!/usr/bin/python3 -Im\n", ""),
+        ("#!/usr/bin/python3 -x\n", ""),
+        ("#!/usr/bin/python3 -\n", ""),
+        ("#!/usr/bin/python3 --\n", ""),
+        ("#!/usr/bin/python3 -I -s\n", ""),
+        ("#!/usr/bin/python3 script\n", ""),
+        ("#!/usr/bin/env python3\n", ""),
+        ("#!/opt/pypy/bin/pypy3\n", ""),
+        ("#!python3\n", ""),
+        ("#!/bin/sh\n'''exec' \"/opt/a hub/bin/python\" \"$0\" \"$@\"\n' '''\n", ""),
+        ("#!" + "/long" * 60 + "/python\n", ""),
+        ("#!/usr/bin/python3", ""),
+        ("#!\n", ""),
+        ("\x7fELF\0", ""),
+        ("", ""),
+    ],
+)
+def test_a_python_script_is_known_by_its_first_line(tmp_path: Path, text: str, words: str) -> None:
+    script = tmp_path / "jupyterhub-singleuser"
+    script.write_bytes(text.encode())
+    assert become.interpreter(str(script)) == words.split()
+
+
+def test_a_script_that_is_not_there_has_no_interpreter(tmp_path: Path) -> None:
+    assert become.interpreter(str(tmp_path / "absent")) == []
 
 
 @pytest.mark.parametrize(
@@ -162,6 +197,32 @@ async def test_the_hubs_environment_is_not_passed_on(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CONFIGPROXY_AUTH_TOKEN", "sesame")
     _, words = await running.run_for_words(["env"], b"", timeout=20)
     assert "sesame" not in words
+
+
+def test_what_runs_as_every_user_is_looked_at() -> None:
+    found = safety.launcher_files([sys.executable, "-I", "-S", become.__file__])
+    beside = Path(become.__file__).with_name("start.py")
+    assert {Path(sys.executable), Path(become.__file__), beside, Path(os.__file__)} == set(found)
+
+
+def test_what_root_imports_for_the_warm_launcher_is_looked_at() -> None:
+    program = Path(sys.executable).with_name("jupyterhub-singleuser")
+    found = safety.warm_files([sys.executable, "-I", forkserver.__file__], str(program))
+    beside = {Path(forkserver.__file__).with_name(name) for name in ("preload.py", "forked.py")}
+    packages = {Path(sysconfig.get_path("purelib")), Path(os.__file__).parent}
+    assert {Path(forkserver.__file__), program, *beside, *packages} <= set(found)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_what_root_runs_may_not_be_the_hubs(tmp_path: Path) -> None:
+    file = tmp_path / "launcher"
+    file.touch(mode=0o644)
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    assert safety.trouble(file, 0) == ""
+    os.chown(file, 65534, -1)
+    assert safety.trouble(file, 65534) == ""  # run as anybody but root
+    assert "belongs to uid 65534" in safety.trouble(file, 0)
 
 
 def test_a_safe_file_is_safe() -> None:

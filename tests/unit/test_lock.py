@@ -59,13 +59,21 @@ def test_every_requirement_is_locked_once_in_a_version_that_fits(python: str) ->
         assert requirement.specifier.contains(version, prereleases=True), (requirement, version)
 
 
-@pytest.mark.parametrize("name", ["lock.txt", "hub5.txt"])
+@pytest.mark.parametrize("name", ["lock.txt", "hub5.txt", "bench.txt"])
 def test_every_locked_version_has_hashes(name: str) -> None:
     pins = pinned(name)
     assert pins
     for pin, rest in pins:
         assert re.fullmatch(r"==[^,*]+", str(pin.specifier)), pin
         assert rest.count("--hash=sha256:") >= 1, pin
+
+
+def test_the_benchmark_compares_with_what_is_locked() -> None:
+    """What it needs beyond lock.txt changes no version that is locked there."""
+    locked = {canonical(pin.name) for pin, _ in pinned("lock.txt")}
+    beyond = {canonical(pin.name) for pin, _ in pinned("bench.txt")}
+    assert "dockerspawner" in beyond
+    assert not beyond & locked
 
 
 def test_nothing_is_locked_that_nobody_wants_any_more() -> None:

@@ -13,6 +13,7 @@ fork/N     start up to N children that only wait; tell how many it were
 escape/N   start N processes that leave session, parent and environment behind
 cache/MB   write a file of MB into the home, and read it once
 free/0     end all children
+leave/N    end with exit code N
 me/0       tell who this is
 """
 
@@ -123,11 +124,15 @@ def free(_amount):
     return {}
 
 
+def leave(amount):
+    os._exit(amount)
+
+
 def me(_amount):
     return {"pid": os.getpid(), "uid": os.getuid(), "env": dict(os.environ)}
 
 
-WORK = {each.__name__: each for each in (eat, bloat, spin, fork, escape, cache, free, me)}
+WORK = {each.__name__: each for each in (eat, bloat, spin, fork, escape, cache, free, leave, me)}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -155,7 +160,18 @@ def main(options):
                 time.sleep(3600)
     url = urlparse(os.environ["JUPYTERHUB_SERVICE_URL"])
     # One request at a time: where no thread can be started, this still answers.
-    HTTPServer((url.hostname or "", url.port), Handler).serve_forever()
+    serve(HTTPServer((url.hostname or "", url.port), Handler))
+
+
+def serve(server):
+    """Serve for ever; in an event loop where there is one, as Jupyter does."""
+    if "asyncio" not in sys.modules:
+        server.serve_forever()
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    loop.add_reader(server.fileno(), server.handle_request)
+    loop.run_forever()
 
 
 if __name__ == "__main__":

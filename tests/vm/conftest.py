@@ -19,23 +19,30 @@ IN_GUEST = "WORKSHOP_GUEST" in os.environ
 collect_ignore_glob = [] if IN_GUEST else ["test_*.py"]
 
 
+@pytest.fixture(scope="session")
+def launcher(request: pytest.FixtureRequest) -> str:
+    """What starts servers; a module says which it is run with (`WITH_BOTH` in unit_hub.py)."""
+    return getattr(request, "param", "sudo")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def units() -> Iterator[None]:
+def units(launcher: str) -> Iterator[None]:
     """The project's units, installed; the one that holds the servers runs."""
     import guest
 
-    guest.install()
-    guest.systemctl("start", "workshop-users.service")
+    guest.install(launcher)
+    guest.start_holder()
     yield
-    guest.systemctl("stop", "workshop-hub.service", "workshop-users.service")
+    guest.systemctl("stop", "workshop-hub.service", "workshop-users.*")
+    guest.LAUNCHER.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")
-def hub(units: None) -> Iterator[UnitHub]:
+def hub(units: None, launcher: str) -> Iterator[UnitHub]:
     """The hub's unit, running."""
     from unit_hub import UnitHub
 
-    hub = UnitHub().start()
+    hub = UnitHub(launcher).start()
     yield hub
     hub.end()
 

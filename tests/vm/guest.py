@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -21,6 +20,9 @@ UNITS = Path("/etc/systemd/system")
 SUDOERS = Path("/etc/sudoers.d/workshop-hub")
 CONFIG = Path("/etc/jupyterhub/jupyterhub_config.py")
 BIN = Path(sys.executable).parent
+LAUNCHER = Path("/run/workshop-hub/launcher.sock")
+"""Where the warm launcher listens, in the units that have one."""
+
 PEOPLE = ("ana", "ben", "cleo")
 
 
@@ -42,27 +44,13 @@ def systemctl(*words: str) -> str:
     return run("systemctl", *words)
 
 
-def install() -> None:
+def install(launcher: str = "sudo") -> None:
     """Install the units and the sudo rule as an administrator does."""
-    accounts = [word for name in PEOPLE for word in ("--accounts", name)]
-    to_root = ("--memory-low=100M", "--output=/")
-    run(BIN / "workshop-hub", "units", f"--hub-user={HUB_USER}", *accounts, *to_root)
-    coverage = {name: text for name, text in os.environ.items() if name.startswith("COVERAGE")}
-    drop_in("workshop-hub.service", "coverage", "Service", environment_lines(coverage))
+    words = [word for name in PEOPLE for word in ("--accounts", name)]
+    words += ["--memory-low=100M", "--output=/", f"--launcher={launcher}"]
+    words += ["--uids=1000-1999"] if launcher == "warm" else []
+    run(BIN / "workshop-hub", "units", f"--hub-user={HUB_USER}", *words)
     systemctl("daemon-reload")
-
-
-def environment_lines(variables: dict[str, str]) -> str:
-    return "".join(f"Environment={json.dumps(f'{k}={v}')}\n" for k, v in variables.items())
-
-
-def drop_in(unit: str, name: str, section: str, text: str) -> Path:
-    """Add to a unit; return the file. Takes effect with `systemctl daemon-reload`."""
-    folder = Path(f"/run/systemd/system/{unit}.d")
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}.conf"
-    file.write_text(f"[{section}]\n{text}")
-    return file
 
 
 def as_hub(
@@ -78,7 +66,6 @@ def as_hub(
         **(properties or {}),
     }
     words = [f"--property={name}={value}" for name, value in unit.items()]
-    words += [f"--setenv={name}" for name in os.environ if name.startswith("COVERAGE")]
     return subprocess.run(
         ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", *words, *map(str, command)],
         capture_output=True,
@@ -103,6 +90,31 @@ def processes(group: Path) -> list[int]:
     return [int(line) for line in value(group, "cgroup.procs").split()]
 
 
+def start_holder() -> None:
+    """Start the unit that holds the servers; return when the warm launcher, if any, has imported.
+
+    What else is started meanwhile would take too long for the one processor of the guest.
+    """
+    systemctl("start", "workshop-users.service")
+    if LAUNCHER.exists():
+        run(BIN / "workshop-hub", "launcher", "status", f"--socket={LAUNCHER}", timeout=300)
+
+
+def warm_launcher() -> int:
+    """Return the process of the warm launcher; 0 where there is none."""
+    for pid in processes(HOLDER / "holder"):
+        command = b""
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"/forkserver.py\0" in command and b"/hold-users\0" not in command:
+            return pid
+    return 0
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def groups() -> list[Path]:
-    """Return the groups of servers, what is left of ended ones included."""
-    return [each for each in USERS.iterdir() if each.is_dir()]
+    """Return the groups of servers, what is left of ended ones included; not the hub's trials."""
+    return [each for each in USERS.iterdir() if each.is_dir() and each.name[0] != "."]

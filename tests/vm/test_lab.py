@@ -13,10 +13,12 @@ import guest
 import pytest
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
-from unit_hub import UnitHub, group_of
+from unit_hub import WITH_BOTH, UnitHub, group_of
 
 from hubs import words
 from support import eventually_sync
+
+pytestmark = WITH_BOTH
 
 SINGLEUSER = Path(sys.executable).parent / "jupyterhub-singleuser"
 HOG = "hog = b'x' * (1 << 30)"

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import guest
-from unit_hub import Server, UnitHub
+from unit_hub import WITH_BOTH, Server, UnitHub
 
 from support import eventually_sync
+
+pytestmark = WITH_BOTH
 
 Start = Callable[..., Server]
 FILES = ("memory.max", "cpu.max", "cpu.weight", "pids.max")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import guest
+from unit_hub import WITH_BOTH
+
+pytestmark = WITH_BOTH
 
 
 def test_this_is_the_machine_it_should_be() -> None:
@@ -14,9 +18,9 @@ def test_this_is_the_machine_it_should_be() -> None:
     assert guest.systemctl("show", "--property=Version").startswith("Version=252")
 
 
-def test_systemd_and_sudo_have_no_complaint() -> None:
-    units = sorted(guest.UNITS.glob("workshop*"))
-    assert len(units) == 3
+def test_systemd_and_sudo_have_no_complaint(launcher: str) -> None:
+    units = sorted(file for file in guest.UNITS.glob("workshop*") if file.is_file())
+    assert len(units) == (4 if launcher == "warm" else 3)
     done = subprocess.run(
         ["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False
     )
@@ -58,3 +62,18 @@ def test_the_hubs_account_cannot_lift_what_the_administrator_set_for_all() -> No
     done = guest.as_hub("sh", "-c", 'echo max >"$1/memory.high"', "sh", guest.HOLDER)
     assert done.returncode != 0
     assert "Permission denied" in done.stderr
+
+
+def test_a_user_cannot_speak_to_systemd_for_the_unit_that_holds_everybodys_servers() -> None:
+    """Believed, these words would end the servers of all users."""
+    group = guest.USERS / "trial"
+    group.mkdir()
+    enter = 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
+    # it returns when systemd has read the message
+    words = ["setpriv", "--reuid=ana", "--regid=ana", "--clear-groups", "systemd-notify"]
+    for message in ("MAINPID=1", "STATUS=ended", "STOPPING=1"):
+        command = ["sh", "-c", enter, "sh", group, *words, message]
+        guest.run(*command, env={**os.environ, "NOTIFY_SOCKET": "/run/systemd/notify"})
+    shown = guest.systemctl("show", "--property=SubState,StatusText", "workshop-users.service")
+    group.rmdir()
+    assert set(shown.split()) == {"SubState=running", "StatusText="}

@@ -19,6 +19,7 @@ from workshop_hub.policy.limits import Limits
 from workshop_hub.system import accounts
 from workshop_hub.system.accounts import Account
 from workshop_hub.system.deadline import within
+from workshop_hub.system.sockets import closing
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Handle: TypeAlias = "dict[str, JSON]"
@@ -120,7 +121,8 @@ class LaunchSpec:
 class Progress:
     """One step of a start.
 
-    percent: 0 to 100. handle: set as soon as there is something to find again.
+    percent: 0 to 100. handle: once, as soon as there is something to find again, or where another
+    one finds it.
     """
 
     percent: int
@@ -285,6 +287,9 @@ class Backend(LoggingConfigurable, metaclass=_AbstractTraits):
     async def check(self) -> list[Finding]:
         """Look for what would keep servers from starting, for `doctor` and the hub's start."""
 
+    def close(self) -> None:
+        """Give up what was started for this object alone; servers go on."""
+
     async def _await_listening(
         self, handle: Handle, ip: str, port: int, *, timeout: float, every: float = 0.05
     ) -> None:
@@ -303,8 +308,7 @@ class Backend(LoggingConfigurable, metaclass=_AbstractTraits):
             if time.monotonic() >= deadline:
                 raise StartTimeout(
                     f"The server did not listen within {timeout:g} seconds.",
-                    remedy="Try again; if it happens again, ask the administrator to look at "
-                    "the server's log, and to raise start_timeout.",
+                    remedy=StartTimeout.advice,
                     log=await self.log_tail(handle),
                 )
             await asyncio.sleep(every)
@@ -339,7 +343,7 @@ def early_exit(status: ServerStatus) -> ServerExited:
 async def accepts_connections(ip: str, port: int, *, timeout: float = 1.0) -> bool:
     """Say whether something listens there. timeout: seconds."""
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as trial:
+    with closing(socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)) as trial:
         trial.setblocking(False)
         try:
             await within(timeout, loop.sock_connect(trial, (ip, port)))

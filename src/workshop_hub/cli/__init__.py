@@ -7,6 +7,7 @@ import click
 from workshop_hub import __version__
 from workshop_hub.cli.demo import demo
 from workshop_hub.cli.doctor import doctor
+from workshop_hub.cli.launcher import launcher
 from workshop_hub.cli.units import units
 
 
@@ -18,4 +19,5 @@ def main() -> None:
 
 main.add_command(demo)
 main.add_command(doctor)
+main.add_command(launcher)
 main.add_command(units)

@@ -79,7 +79,19 @@ async def log_in(browser: Browser, hub_url: str, account: DemoAccount) -> str:
 
 
 async def start_server(browser: Browser, page: str, server_url: str, say: Say) -> None:
-    """Wait on the page that shows a start's progress, then open JupyterLab."""
+    """Wait on the page that shows a start's progress, if any is shown, then open JupyterLab."""
+    if browser.url.startswith(server_url):
+        say("100 %  The server was there before its progress could be shown.")
+    else:
+        await follow_progress(browser, page, say)
+    page = await browser.get(f"{server_url}lab")
+    if "jupyter-config-data" not in page:
+        raise WorkshopError(f"{browser.url} is not JupyterLab.")
+    say(f"JupyterLab answers at {browser.url}")
+
+
+async def follow_progress(browser: Browser, page: str, say: Say) -> None:
+    """Show the steps of a start until the server is ready."""
     found = re.search(r'EventSource\("([^"]+)"\)', page)
     if found is None:
         raise WorkshopError(f"{browser.url} is not the page that waits for a server.")
@@ -91,10 +103,6 @@ async def start_server(browser: Browser, page: str, server_url: str, say: Say) -
         say(f"{event.get('progress', 0):3d} %  {text}")
         if event.get("ready"):
             break
-    page = await browser.get(f"{server_url}lab")
-    if "jupyter-config-data" not in page:
-        raise WorkshopError(f"{browser.url} is not JupyterLab.")
-    say(f"JupyterLab answers at {browser.url}")
 
 
 async def server_handle(hub: DemoHub, user: str) -> Handle:

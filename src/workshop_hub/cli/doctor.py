@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ LIMIT_NAMES = {field.name for field in fields(Limits)}
 def doctor(config: Path) -> None:
     """Look for what would keep servers from starting, and say how to mend it.
 
-    Run it as the account that the hub runs as, with the hub's environment. Starts nothing and
+    Run it as the account that the hub runs as, with the hub's environment. Starts no server and
     changes nothing. Exit code 1 if something is wrong.
     """
     try:
@@ -88,8 +89,11 @@ async def look(app: JupyterHub) -> list[Finding]:
         return [*findings, Finding("error", "spawner", message, remedy)]
     findings.append(Finding("ok", "spawner", f"options are sound; {spec.limits(probe)}"))
     for name in sorted(spec.backends_in_use(probe)):
-        backend = probe.backends[name](config=app.config, hub_id="0" * 12)
-        found = await backend.check()
+        # what is started for the trial is not to be where a running hub has its own
+        with tempfile.TemporaryDirectory(prefix="workshop-hub-doctor-") as folder:
+            backend = probe.backends[name](config=app.config, hub_id="0" * 12, log_dir=folder)
+            found = await backend.check()
+            backend.close()
         if not any(finding.subject == "engine" and finding.level == "error" for finding in found):
             found += await more_findings(app, probe, backend)
         strict = limits_required(probe)

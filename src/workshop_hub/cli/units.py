@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from workshop_hub.cli.output import fail
 from workshop_hub.errors import ConfigError, WorkshopError
-from workshop_hub.system.accounts import find
-from workshop_hub.systemd import UNITS, Site, SystemFile, system_files
+from workshop_hub.system.accounts import find, uid_min
+from workshop_hub.systemd import (
+    UNITS,
+    WARM_SOCKET,
+    Site,
+    SystemFile,
+    Warm,
+    outdated_files,
+    system_files,
+)
+
+LAST_UID = 59999
+CONFIG_LINES = ('launcher = "warm"', f'warm_socket = "{WARM_SOCKET}"')
 
 
 @click.command()
@@ -24,6 +36,20 @@ from workshop_hub.systemd import UNITS, Site, SystemFile, system_files
     show_default=True,
     metavar="NAME",
     help="Account that servers may run as, or a group of them as %group. May be repeated.",
+)
+@click.option(
+    "--launcher",
+    type=click.Choice(["sudo", "warm"]),
+    default="sudo",
+    show_default=True,
+    help="What starts servers. The warm launcher serves the members of one group (--accounts) or "
+    "a range of uids (--uids).",
+)
+@click.option(
+    "--uids",
+    metavar="FIRST-LAST",
+    help="With --launcher warm: start servers for these uids only. [default: from UID_MIN of "
+    f"/etc/login.defs to {LAST_UID}, where --accounts is one %group]",
 )
 @click.option(
     "--config",
@@ -45,7 +71,13 @@ from workshop_hub.systemd import UNITS, Site, SystemFile, system_files
     help="Write the files below this folder instead of showing them; / puts them in place.",
 )
 def units(
-    hub_user: str, names: tuple[str, ...], config: Path, memory_low: str, output: Path | None
+    hub_user: str,
+    names: tuple[str, ...],
+    launcher: str,
+    uids: str | None,
+    config: Path,
+    memory_low: str,
+    output: Path | None,
 ) -> None:
     """Show or write systemd's units and sudo's rule for a hub that is not root.
 
@@ -53,25 +85,57 @@ def units(
     """
     try:
         check_hub_user(hub_user)
-        files = system_files(
-            Site(
-                hub_user=hub_user,
-                accounts=names,
-                bin=Path(sys.executable).parent,
-                python=Path(sys.executable).resolve(),
-                config=config.absolute(),
-                memory_low=memory_low,
-            )
+        site = Site(
+            hub_user=hub_user,
+            accounts=names,
+            bin=Path(sys.executable).parent,
+            python=Path(sys.executable).resolve(),
+            config=config.absolute(),
+            memory_low=memory_low,
+            warm=served_warm(names, uids) if launcher == "warm" else None,
         )
-        for file in files:
-            if output is None:
-                click.echo(f"# ---- {file.path} (mode {file.mode:o})\n{file.text}")
-            else:
-                click.echo(write(file, output))
+        if output is None:
+            show(site)
+        else:
+            install(site, output)
     except WorkshopError as exc:
         fail(exc)
     if output is not None:
-        click.echo(next_steps(output))
+        click.echo(next_steps(output, site))
+
+
+def served_warm(names: Sequence[str], uids: str | None) -> Warm:
+    """Return whose servers the warm launcher may start. Raises ConfigError where that is unclear.
+
+    It knows one group and one range of uids; sudo's rule may name any accounts.
+    """
+    groups = [name.removeprefix("%") for name in names if name.startswith("%")]
+    only_group = groups[0] if len(names) == len(groups) == 1 else ""
+    if uids is None and not only_group:
+        raise ConfigError(
+            f"The warm launcher cannot be told to serve {', '.join(names)}: it takes one group, "
+            "or a range of uids.",
+            remedy="Name one group (--accounts %group), or add --uids FIRST-LAST with the uids of "
+            "these accounts.",
+        )
+    first, _, last = (uids or f"{uid_min()}-{LAST_UID}").partition("-")
+    if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last)):
+        raise ConfigError(f"--uids is {uids!r}.", remedy="Write it as 2000-2999.")
+    return Warm((int(first), int(last)), only_group)
+
+
+def show(site: Site) -> None:
+    """Print the files."""
+    for file in system_files(site):
+        click.echo(f"# ---- {file.path} (mode {file.mode:o})\n{file.text}")
+
+
+def install(site: Site, output: Path) -> None:
+    """Write the files below `output`, and say which. Raises WorkshopError."""
+    for file in system_files(site):
+        click.echo(write(file, output))
+    for path in outdated_files(site):
+        remove(path, output)
 
 
 def check_hub_user(name: str) -> None:
@@ -101,8 +165,24 @@ def write(file: SystemFile, root: Path) -> Path:
     return path
 
 
-def next_steps(output: Path) -> str:
+def remove(path: Path, root: Path) -> None:
+    """Remove one file below `root`, if it is there. Raises WorkshopError."""
+    path = root / path.relative_to("/")
+    try:
+        path.unlink()
+        click.echo(f"{path} is not wanted any more: removed")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as exc:
+        raise WorkshopError(f"{path} cannot be removed: {exc.strerror}.") from exc
+
+
+def next_steps(output: Path, site: Site) -> str:
     """Say what to type next."""
+    lines = []
+    if site.warm:
+        lines += [f"Put this into {site.config}:"]
+        lines += [f"    c.ProcessBackend.{line}" for line in CONFIG_LINES]
     steps = ["visudo -c", "systemctl daemon-reload", f"systemctl enable --now {UNITS[-1]}"]
     start = "Then" if output == Path("/") else "Put these files in place below /, then"
-    return "\n".join([f"{start} run:", *(f"    {step}" for step in steps)])
+    return "\n".join([*lines, f"{start} run:", *(f"    {step}" for step in steps)])

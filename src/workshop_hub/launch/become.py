@@ -24,12 +24,17 @@ MAX_MESSAGE = 1 << 20
 MARKER = "WORKSHOP_HUB_SERVER"
 """Environment variable that names the server in everything that it starts."""
 
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+
 REFUSED = 3
 """Exit code after an `error` line; sudo's own refusals give 1."""
 
 SUPERVISOR = 'trap : HUP INT TERM; "$@" >&2; echo "exit $?"'
 """Outlives the server, to say how it ended. Ignoring the signals would hand that on to the server;
 trapping them does not."""
+
+FLAGS = "BEIOPSbdqsuv"
+"""Flags of Python that leave a script to be run as it is."""
 
 
 class Refused(Exception):
@@ -171,7 +176,7 @@ def environment(account: pwd.struct_passwd, message: Message) -> dict[str, str]:
         "HOME": account.pw_dir,
         "LANG": "C.UTF-8",
         "LOGNAME": account.pw_name,
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PATH": SYSTEM_PATH,
         "SHELL": account.pw_shell or "/bin/sh",
         "USER": account.pw_name,
     }
@@ -203,6 +208,33 @@ def find_program(name: str, path: str) -> str:
         )
     where = "" if "/" in name else f" in PATH ({path})"
     raise Refused("program", f'The program "{name}" was not found{where}.')
+
+
+def command(program: str, message: Message) -> list[str]:
+    """Return the server's command; by way of start.py where that is wanted and sure to fit."""
+    words = [program, *message.all("arg")[1:]]
+    starter = os.path.join(os.path.dirname(__file__), "start.py")
+    if message.one("fast") and os.path.basename(program) == "jupyterhub-singleuser":
+        python = interpreter(program)
+        if python and os.access(starter, os.R_OK):
+            return [*python, starter, *words]
+    return words
+
+
+def interpreter(script: str) -> list[str]:
+    """Return the words that the system puts before a Python script; none for anything else."""
+    try:
+        with open(script, "rb") as file:
+            line = os.fsdecode(file.readline(256))
+    except OSError:
+        return []
+    words = line[2:].split() if line.startswith("#!") and line.endswith("\n") else []
+    path, *flags = words or [""]
+    flag = " ".join(flags)
+    # with -c, -m, -x and others Python runs something else, or not all of the script
+    usual = not flag or (flag[0] == "-" and flag[1:].isalpha() and not flag[1:].strip(FLAGS))
+    is_python = path.startswith("/") and os.path.basename(path).startswith("python")
+    return words if is_python and usual else []
 
 
 def write_certificates(message: Message) -> None:
@@ -252,13 +284,15 @@ def start(message: Message) -> None:
     enter_home(account.pw_dir)
     check_directory(message)
     env = environment(account, message)
-    program, *arguments = message.all("arg")
-    program = find_program(program, env["PATH"])
+    program = find_program(message.all("arg")[0], env["PATH"])
     write_certificates(message)
+    supervisor = ["/bin/sh"]
+    if message.one("no_new_privileges"):
+        supervisor = [find_program("setpriv", SYSTEM_PATH), "--no-new-privs", *supervisor]
     try:
         child = os.posix_spawn(
-            "/bin/sh",
-            ["sh", "-c", SUPERVISOR, "sh", program, *arguments],
+            supervisor[0],
+            [*supervisor, "-c", SUPERVISOR, "sh", *command(program, message)],
             env,
             file_actions=[(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)],
             setsid=True,

@@ -19,7 +19,8 @@ class Order:
 
     key: name of the server, unique on the machine. cgroup: where the launcher must find itself,
     as /proc/self/cgroup says it; empty for anywhere. certificates: folder below the home, and the
-    PEM texts by file name.
+    PEM texts by file name. ip, port: where it will listen, for a launcher that binds the port.
+    account: the name that the hub knows the uid by, for a launcher that is not run as that.
     """
 
     key: str
@@ -32,6 +33,10 @@ class Order:
     allowed_roots: tuple[str, ...] = ()
     certificates: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    ip: str = ""
+    port: int = 0
+    account: str = ""
+    no_new_privileges: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,17 +71,25 @@ class Report:
     refusal: Refusal | None = None
 
 
-def start_message(order: Order) -> bytes:
-    """Write the order to start a server; ConfigError where it cannot be written."""
+def start_message(order: Order, *, fast: bool = False) -> bytes:
+    """Write the order to start a server; ConfigError where it cannot be written.
+
+    fast: whether `start` runs the single-user server's script.
+    """
     return _encode(
         [
             ("verb", "start"),
             ("key", order.key),
             ("uid", str(order.uid)),
+            ("account", order.account),
             ("cgroup", order.cgroup),
             ("dir", order.notebook_dir),
+            ("fast", "yes" if fast else ""),
             ("create", "yes" if order.create_notebook_dir else ""),
             ("certificates", order.certificates),
+            ("ip", order.ip),
+            ("port", str(order.port)),
+            ("no_new_privileges", "yes" if order.no_new_privileges else ""),
             *(("root", root) for root in order.allowed_roots),
             *(("arg", argument) for argument in order.cmd),
             *(("env", f"{name}={value}") for name, value in order.env.items()),
@@ -110,10 +123,13 @@ def read_report(text: str) -> Report:
     pid, start_time = _numbers(said.get("pid", ""), 2)
     if pid is not None and not 0 < pid <= MAX_PID:
         pid = start_time = None
+    ended, code = _numbers(said.get("ended", ""), 2)
     return Report(
         pid=pid,
         start_time=start_time,
-        exit_code=_numbers(said.get("exit", ""), 1)[0],
+        exit_code=code
+        if ended is not None and ended == pid
+        else _numbers(said.get("exit", ""), 1)[0],
         oom_kills=_numbers(said.get("oom", ""), 1)[0] or 0,
         refusal=None if error is None else Refusal(*[*error.split("\t"), ""][:2]),
     )

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from workshop_hub.errors import LauncherRefused
 
@@ -17,6 +18,9 @@ ENVIRONMENT = {
 """For the launcher: nothing of the hub's own environment, which holds its secrets. sudo's words
 come in English, for `sudo.explain` to understand."""
 
+LAUNCH_TIMEOUT = 30.0
+"""Seconds for sudo and the launcher, which take 0.02 where no directory service is slow."""
+
 GRACE = 5.0
 """Seconds that a launcher is given to finish when nobody waits for it any more."""
 
@@ -26,6 +30,16 @@ JOIN_FAILED = 125
 ENTER = 'echo $$ >"$1/cgroup.procs" || exit 125; shift; exec "$@"'
 """A shell enters the cgroup and becomes the launcher. Python's preexec_fn would do the same, but
 makes each start copy the hub's page tables (8 ms against 0.7 ms for a hub of usual size)."""
+
+
+class Launched(NamedTuple):
+    """What a launcher has come to.
+
+    code: its exit code. serves: whether the server is known to serve its port, and nobody else.
+    """
+
+    code: int
+    serves: bool = False
 
 
 def inside(group: Path | None, argv: Sequence[str]) -> list[str]:

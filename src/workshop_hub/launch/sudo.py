@@ -13,6 +13,8 @@ from pathlib import Path
 from workshop_hub.errors import AccountRefused, LauncherRefused, WorkshopError
 from workshop_hub.launch import message, running
 from workshop_hub.launch.message import Order, Target
+from workshop_hub.launch.running import Launched
+from workshop_hub.system import processes
 
 SIGNAL_TIMEOUT = 20.0
 """Seconds; includes the time in which a whole tree of processes is ended."""
@@ -29,11 +31,12 @@ class SudoLauncher:
     """Starts servers as `command` run by sudo.
 
     sudo: the program and its first arguments; empty for a hub that starts servers as itself.
-    command: the launcher, `python -I -S become.py`.
+    command: the launcher, `python -I -S become.py`. fast: see `ProcessBackend.fast_start`.
     """
 
     sudo: tuple[str, ...]
     command: tuple[str, ...]
+    fast: bool = False
 
     async def start(
         self,
@@ -44,16 +47,15 @@ class SudoLauncher:
         status: int,
         log: int,
         timeout: float,
-    ) -> int:
-        """Have the server started, inside the cgroup `group`; return the launcher's exit code.
+    ) -> Launched:
+        """Have the server started, inside the cgroup `group`; return how the launcher ended.
 
         status, log: open files for the report, and for what sudo and the server print.
         timeout: seconds. Raises WorkshopError.
         """
         argv = running.inside(group, self.argv(account))
-        return await running.run(
-            argv, message.start_message(order), out=status, err=log, timeout=timeout
-        )
+        told = message.start_message(order, fast=self.fast)
+        return Launched(await running.run(argv, told, out=status, err=log, timeout=timeout))
 
     async def signal(
         self, target: Target, account: str | None, signals: Iterable[int], *, tree: bool
@@ -63,13 +65,13 @@ class SudoLauncher:
         account: None where the uid has no name any more.
         """
         told = message.signal_message(target, signals, tree=tree)
-        argv = self.argv(account) if account else self._argv_by_uid(target.uid)
-        code, words = await running.run_for_words(argv, told, timeout=SIGNAL_TIMEOUT)
-        refusal = message.read_report(words).refusal
-        if refusal is not None:
-            raise LauncherRefused(refusal.message)
-        if code:
-            raise self.explain(code, words, account or f"#{target.uid}")
+        for argv in [self.argv(account)] if account else self._argvs_by_uid(target.uid):
+            code, words = await running.run_for_words(argv, told, timeout=SIGNAL_TIMEOUT)
+            refusal = message.read_report(words).refusal
+            if refusal is not None:
+                raise LauncherRefused(refusal.message)
+            if code:
+                raise self.explain(code, words, account or f"#{target.uid}")
 
     def explain(self, code: int, words: str, account: str) -> WorkshopError:
         """Say why the launcher ended without a report. words: what was printed."""
@@ -83,10 +85,12 @@ class SudoLauncher:
             return list(self.command)
         return [*sudo_command(self.sudo), "-n", "-H", "-u", account, "--", *self.command]
 
-    def _argv_by_uid(self, uid: int) -> list[str]:
-        """Return the command that runs the launcher as an account that was deleted.
+    def _argvs_by_uid(self, uid: int) -> list[list[str]]:
+        """Return the commands that run the launcher as an account that was deleted.
 
-        sudo refuses such a uid (sudoers(5), runas_allow_unknown_id).
+        sudo refuses such a uid (sudoers(5), runas_allow_unknown_id). One for each group that its
+        processes have: the kernel shows their environment, with the server's mark, to no other
+        (ptrace(2), access mode checking).
         """
         if os.geteuid() != 0:
             raise AccountRefused(
@@ -94,8 +98,10 @@ class SudoLauncher:
                 "runs nothing as an account without a name.",
                 remedy=f"Ask the administrator to end what is left: pkill -KILL -U {uid}",
             )
-        number = str(uid)
-        return ["setpriv", "--reuid", number, "--regid", number, "--clear-groups", *self.command]
+        return [
+            ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *self.command]
+            for gid in sorted(processes.gids_of(uid))
+        ]
 
 
 def sudo_command(sudo: Sequence[str]) -> list[str]:
@@ -128,8 +134,12 @@ def sudoers_rule(command: Sequence[str], account: str = "") -> str:
 
     account: the hub's; empty for that of this process.
     """
-    words = " ".join(re.sub(r"([,:=\\\s])", r"\\\1", word) for word in command)
-    return f"{account or hub_user()} ALL=(%GROUP) NOPASSWD: {words}"
+    return f"{account or hub_user()} ALL=(%GROUP) NOPASSWD: {escaped(command)}"
+
+
+def escaped(command: Sequence[str]) -> str:
+    """Return a command as the sudoers file takes it (sudoers(5), "Other special characters")."""
+    return " ".join(re.sub(r"([,:=\\\s])", r"\\\1", word) for word in command)
 
 
 def add_rule(command: Sequence[str]) -> str:

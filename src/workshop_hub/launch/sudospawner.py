@@ -20,6 +20,7 @@ from workshop_hub.errors import AccountRefused, WorkshopError
 from workshop_hub.launch import running, sudo
 from workshop_hub.launch.become import MARKER
 from workshop_hub.launch.message import Order, Target
+from workshop_hub.launch.running import Launched
 from workshop_hub.system import accounts, processes
 
 SIGNAL_TIMEOUT = 20.0
@@ -42,7 +43,7 @@ class MediatorLauncher:
         status: int,
         log: int,
         timeout: float,
-    ) -> int:
+    ) -> Launched:
         """Have the server started; see `SudoLauncher.start`."""
         found = await accounts.lookup(account)
         env = {
@@ -58,12 +59,16 @@ class MediatorLauncher:
         argv = running.inside(group, self._argv(account))
         with tempfile.TemporaryFile() as words:
             code = await running.run(
-                argv, json.dumps(asked).encode(), out=words.fileno(), err=log, timeout=timeout
+                argv,
+                json.dumps(asked).encode(),
+                out=words.fileno(),
+                err=log,
+                timeout=min(timeout, running.LAUNCH_TIMEOUT),
             )
             words.seek(0)
             reply = _reply(words.read(65536).decode(errors="replace"))
         os.write(status, _report(reply).encode())
-        return code
+        return Launched(code)
 
     async def signal(
         self, target: Target, account: str | None, signals: Iterable[int], *, tree: bool

@@ -11,17 +11,19 @@ def on_exit(pid: int, call: Callable[[], None]) -> Callable[[], None]:
     """Have the event loop call `call` once when process `pid` has ended.
 
     Returns a function that gives up the watch; it may be called at any time. Where there is no
-    pidfd to be had (no such process, no descriptor left, a Python built without it) nothing is
-    watched: whoever asks must look now and then anyway.
+    pidfd to be had (no descriptor left, a Python built without it) nothing is watched: whoever
+    asks must look now and then anyway.
     Source: pidfd_open(2), which needs no privilege over the process.
     """
     if not hasattr(os, "pidfd_open"):
         return _nothing
+    loop = asyncio.get_running_loop()
     try:
         fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return loop.call_soon(call).cancel
     except OSError:
         return _nothing
-    loop = asyncio.get_running_loop()
     watching = True
 
     def give_up() -> None:

@@ -1,19 +1,48 @@
-"""Check a password with PAM: one transaction, in the calling thread."""
+"""Ask PAM about somebody: one transaction, in the calling process. Hubs ask the broker."""
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 import pamela
+
+HIDDEN, SHOWN, ERROR, INFO = 1, 2, 3, 4
+"""Styles of a message (pam_conv(3)): two that want an answer, two that do not."""
+
+GIVEN_UP = 19
+"""PAM_CONV_ERR: what a conversation returns that has no answer."""
+
+ACCOUNT_EXPIRED, MUST_CHANGE, DENIED, PASSWORD_EXPIRED = 13, 12, 6, 27
+"""Answers of the account phase: PAM_ACCT_EXPIRED, PAM_NEW_AUTHTOK_REQD, PAM_PERM_DENIED and
+PAM_AUTHTOK_EXPIRED (_pam_types.h of Linux-PAM)."""
+
+SECRET_MAX = 512
+"""Bytes of a password at most: PAM_MAX_RESP_SIZE of pam_appl.h."""
+
+MESSAGES_MAX = 32
+"""PAM_MAX_NUM_MSG."""
 
 _DISALLOW_NULL_AUTHTOK = 0x0001
 """pam_authenticate(3): an account without a password is refused, `nullok` or not."""
 
-_SILENT = 0x8000
-"""pam(3): no messages from modules."""
+_FAIL_DELAY = 10
+"""pam_set_item(3): what is called in the place of a sleep after a wrong password."""
 
-SECRET_MAX = 512
-"""Bytes of a password at most: PAM_MAX_RESP_SIZE of pam_appl.h."""
+_DELAY_FUNC = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
+
+
+class Prompt(NamedTuple):
+    """One message of PAM's. style: HIDDEN, SHOWN, ERROR or INFO."""
+
+    style: int
+    text: str
+
+
+Converse: TypeAlias = "Callable[[list[Prompt]], Sequence[str | None] | None]"
+"""Answers to as many prompts, None for those that want none; or None to give up."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +50,14 @@ class Verdict:
     """What PAM said.
 
     code: PAM's number, 0 for yes. phase: "authentication" or "account".
-    message: PAM's own words, for the administrator's log.
+    message: PAM's own words, for the administrator's log. delay: seconds that whoever tried is to
+    wait for the answer.
     """
 
     code: int
     phase: str
     message: str = ""
+    delay: float = 0.0
 
     @property
     def granted(self) -> bool:
@@ -34,33 +65,57 @@ class Verdict:
         return self.code == 0
 
 
-def check(
-    name: str, secrets: tuple[str, ...], *, service: str, encoding: str, account: bool
+def transact(
+    name: str, converse: Converse, *, service: str, encoding: str, account: bool, rhost: str = ""
 ) -> Verdict:
-    """Ask PAM whether `name` may log in. Blocks: seconds after a wrong password.
+    """Ask PAM whether `name` may log in. Blocks.
 
-    secrets: the answers to PAM's hidden prompts, in order: password, then one-time password.
-    account: ask also whether the account may be used now (expiry, access rules).
+    account: ask also whether the account may be used now (expiry, access rules). rhost: where the
+    login comes from, for the machine's log and rules.
 
     pamela.authenticate() has no way to pass flags, and asks about the account twice or always.
     """
-    converse = pamela.new_simple_password_conv(secrets, encoding)  # must outlive the handle
+    told = _conversation(converse, encoding)  # must outlive the handle
     try:
-        handle = pamela.pam_start(service, name, conv_func=converse, encoding=encoding)
+        handle = pamela.pam_start(service, name, conv_func=told, encoding=encoding)
     except pamela.PAMError as exc:
         return Verdict(exc.errno or -1, "authentication", exc.message)
     except UnicodeError as exc:
         return Verdict(-1, "authentication", f"the name cannot be written in {encoding}: {exc}")
-    flags = _DISALLOW_NULL_AUTHTOK | _SILENT
-    phase, code = "authentication", pamela.PAM_AUTHENTICATE(handle, flags)
+    delays: list[float] = []
+    delay = _DELAY_FUNC(lambda _code, microseconds, _data: delays.append(microseconds / 1e6))
+    pamela.PAM_SET_ITEM(handle, _FAIL_DELAY, ctypes.cast(delay, ctypes.c_char_p))
+    if rhost:
+        pamela.PAM_SET_ITEM(handle, pamela.PAM_RHOST, rhost.encode("ascii", "replace"))
+    phase, code = "authentication", pamela.PAM_AUTHENTICATE(handle, _DISALLOW_NULL_AUTHTOK)
     if code == 0 and account:
-        phase, code = "account", pamela.PAM_ACCT_MGMT(handle, flags)
+        phase, code = "account", pamela.PAM_ACCT_MGMT(handle, _DISALLOW_NULL_AUTHTOK)
     if code == 0:
         # Kerberos and the like keep what they got; a failure here is no reason to refuse
-        pamela.PAM_SETCRED(handle, pamela.PAM_REINITIALIZE_CRED | _SILENT)
+        pamela.PAM_SETCRED(handle, pamela.PAM_REINITIALIZE_CRED)
     message = pamela.pam_strerror(handle, code) if code else ""
     pamela.PAM_END(handle, code)
-    return Verdict(code, phase, message)
+    return Verdict(code, phase, message, max(delays, default=0.0) if code else 0.0)
+
+
+def check(
+    name: str, secrets: tuple[str, ...], *, service: str, encoding: str, account: bool
+) -> Verdict:
+    """Like `transact`, with the answers to PAM's hidden prompts, in order."""
+    return transact(name, answers(secrets), service=service, encoding=encoding, account=account)
+
+
+def answers(secrets: Sequence[str]) -> Converse:
+    """Return a conversation that knows the answers to hidden prompts; it gives up after these."""
+    left = list(secrets)
+
+    def converse(prompts: list[Prompt]) -> list[str | None] | None:
+        wanted = [prompt.style in (HIDDEN, SHOWN) for prompt in prompts]
+        if any(prompt.style == SHOWN for prompt in prompts) or sum(wanted) > len(left):
+            return None
+        return [left.pop(0) if wants else None for wants in wanted]
+
+    return converse
 
 
 def unusable_secrets(secrets: tuple[str, ...], encoding: str) -> str:
@@ -77,3 +132,33 @@ def unusable_secrets(secrets: tuple[str, ...], encoding: str) -> str:
         if size > SECRET_MAX:
             return f"the password has {size} bytes; PAM takes {SECRET_MAX}"
     return ""
+
+
+def _conversation(converse: Converse, encoding: str) -> Any:
+    """Return what PAM calls for its messages (pam_conv(3)); it frees what it is given."""
+
+    @pamela.CONV_FUNC  # type: ignore[untyped-decorator, unused-ignore]
+    def called(count: int, messages: Any, response: Any, _data: Any) -> int:
+        try:
+            if not 0 < count <= MESSAGES_MAX:
+                return GIVEN_UP
+            found = [messages[number].contents for number in range(count)]
+            prompts = [Prompt(each.msg_style, _text(each.msg, encoding)) for each in found]
+            answered = converse(prompts)
+            if answered is None or len(answered) != count:
+                return GIVEN_UP
+            place = pamela.CALLOC(count, ctypes.sizeof(pamela.PamResponse))
+            response[0] = ctypes.cast(place, ctypes.POINTER(pamela.PamResponse))
+            for number, answer in enumerate(answered):
+                if answer is not None:
+                    response.contents[number].resp = pamela.STRDUP(answer.encode(encoding))
+        except BaseException:  # ctypes would print it, and tell PAM that all is well
+            return GIVEN_UP
+        return 0
+
+    return called
+
+
+def _text(message: Any, encoding: str) -> str:
+    raw = ctypes.cast(message, ctypes.c_char_p).value or b""
+    return raw.decode(encoding, errors="replace")

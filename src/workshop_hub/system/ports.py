@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import struct
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -62,8 +63,9 @@ class PortTable:
         """Give back what `holder` held."""
         self._held = {port: who for port, who in self._held.items() if who != holder}
 
-    def _candidates(self) -> list[int]:
-        return [self._first + (self._next + step) % self._count for step in range(self._count)]
+    def _candidates(self) -> Iterator[int]:
+        first = self._next
+        return (self._first + (first + step) % self._count for step in range(self._count))
 
 
 def is_free(ip: str, port: int) -> bool:

@@ -46,6 +46,16 @@ def real_uid(pid: int) -> int | None:
     return _status_number(PROC / str(pid) / "status", "Uid:")
 
 
+def gids_of(uid: int) -> set[int]:
+    """Return the primary groups that an account's processes have."""
+    found = {
+        _status_number(entry / "status", "Gid:")
+        for entry in PROC.iterdir()
+        if entry.name.isdecimal() and real_uid(int(entry.name)) == uid
+    }
+    return {gid for gid in found if gid is not None}
+
+
 def hidden(pid: int) -> bool:
     """Say whether a process exists that /proc does not show (its mount option `hidepid`)."""
     try:

@@ -9,9 +9,19 @@ from importlib.resources import files
 from pathlib import Path
 
 from workshop_hub.errors import ConfigError
+from workshop_hub.launch import forkserver, sudo, warm
 
 UNITS = ("workshop.slice", "workshop-users.service", "workshop-hub.service")
 """In the order in which they are started."""
+
+WARM_UNITS = {
+    "workshop-users.socket": "workshop-users.socket",
+    "workshop-users.service.d/warm.conf": "warm.conf",
+}
+"""What the warm launcher needs beside them, and our template of it."""
+
+WARM_SOCKET = "/run/workshop-hub/launcher.sock"
+
 
 _UNIT_FOLDER = Path("/etc/systemd/system")
 _SUDOERS = Path("/etc/sudoers.d/workshop-hub")
@@ -31,13 +41,25 @@ class SystemFile:
 
 
 @dataclass(frozen=True)
+class Warm:
+    """Whose servers the warm launcher may start: uids from first to last, members of `group`.
+
+    group: empty for everybody in `uids`.
+    """
+
+    uids: tuple[int, int]
+    group: str = ""
+
+
+@dataclass(frozen=True)
 class Site:
     """What the files depend on.
 
     hub_user: account that the hub runs as. accounts: those that servers may run as: names, and
     groups as `%name`. bin: folder of jupyterhub's environment. python: the hub's own interpreter,
     which runs the launcher. config: the hub's configuration file. memory_low: sum of the
-    memory guarantees, as systemd.resource-control(5) takes it ("8G", "50%").
+    memory guarantees, as systemd.resource-control(5) takes it ("8G", "50%"). warm: for a hub that
+    uses the warm launcher.
 
     Raises ConfigError for a value that could mean more than one word in these files.
     """
@@ -48,6 +70,7 @@ class Site:
     python: Path
     config: Path
     memory_low: str
+    warm: Warm | None = None
 
     def __post_init__(self) -> None:
         values = [
@@ -55,6 +78,7 @@ class Site:
             *((_WORD, "accounts", name.removeprefix("%")) for name in self.accounts),
             *((_PATH, name, str(getattr(self, name))) for name in ("bin", "python", "config")),
             (_MEMORY, "memory_low", self.memory_low),
+            *([(_WORD, "group", self.warm.group)] if self.warm and self.warm.group else []),
         ]
         for pattern, name, value in values:
             if not pattern.fullmatch(value):
@@ -71,6 +95,7 @@ class Site:
 
 def system_files(site: Site) -> list[SystemFile]:
     """Return the files to be installed for `site`; nothing is written."""
+    package = Path(__file__).parents[1]
     values = {
         "hub_user": site.hub_user,
         "accounts": ", ".join(site.accounts),
@@ -78,10 +103,37 @@ def system_files(site: Site) -> list[SystemFile]:
         "python": str(site.python),
         "config": str(site.config),
         "memory_low": site.memory_low,
-        "package": str(Path(__file__).parents[1]),
+        "package": str(package),
     }
-    units = [SystemFile(_UNIT_FOLDER / name, _filled(name, values), 0o644) for name in UNITS]
-    return [*units, SystemFile(_SUDOERS, _filled("sudoers", values), 0o440)]
+    templates = {name: name for name in UNITS}
+    rule = _filled("sudoers", values)
+    if site.warm:
+        argv = warm_argv(site, site.warm)
+        stays = [word for word in argv if word != "--with-hub"]
+        values |= {
+            "socket": WARM_SOCKET,
+            "launcher": " ".join(stays),
+            "warm_command": sudo.escaped(argv),
+        }
+        templates |= WARM_UNITS
+        rule += _filled("sudoers-warm", values)
+    units = [
+        SystemFile(_UNIT_FOLDER / name, _filled(template, values), 0o644)
+        for name, template in templates.items()
+    ]
+    return [*units, SystemFile(_SUDOERS, rule, 0o440)]
+
+
+def outdated_files(site: Site) -> list[Path]:
+    """Return what an earlier call for another site may have left that does not fit this one."""
+    return [] if site.warm else [_UNIT_FOLDER / name for name in WARM_UNITS]
+
+
+def warm_argv(site: Site, who: Warm) -> list[str]:
+    """Return the command with which this site's hub would start the warm launcher as root."""
+    launcher = (str(site.python), "-I", str(Path(forkserver.__file__).resolve()))
+    program = str(site.bin / warm.SINGLEUSER)
+    return warm.command(launcher, (), uids=who.uids, group=who.group, program=program, fast=True)
 
 
 def _filled(name: str, values: dict[str, str]) -> str:

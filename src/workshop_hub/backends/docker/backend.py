@@ -27,6 +27,7 @@ from workshop_hub.backends.docker import (
     enforcement,
     extras,
     hub_address,
+    prelude,
 )
 from workshop_hub.backends.docker.options import DockerOptions
 from workshop_hub.errors import (
@@ -146,6 +147,7 @@ class DockerBackend(DockerOptions):
             cgroup_parent=self.cgroup_parent,
             log_max_size=self.log_max_size,
             log_max_files=self.log_max_files,
+            fast_start=self.fast_start and not self.read_only,
         )
         options = spec.container
         request = extras.merge(
@@ -216,13 +218,19 @@ class DockerBackend(DockerOptions):
         return {"id": made, "name": request.name, "port": address.port}
 
     async def _introduce(self, handle: Handle, spec: LaunchSpec) -> None:
-        """Give the account a name inside. A server can do without, so nothing of it is fatal."""
+        """Give the account a name inside, and the server what starts it fast.
+
+        It can do without, so nothing of it is fatal.
+        """
         if self.read_only:
             return
+        files = prelude.starter() if self.fast_start else {}
         try:
-            await self.names.write(self.engine, str(handle["id"]), spec.account)
+            names = await self.names.files(self.engine, str(handle["id"]), spec.account)
+            if files := {**names, **files}:
+                await self.engine.write_files(str(handle["id"]), files)
         except WorkshopError as exc:
-            self.log.warning("%s has no name in its container: %s", spec.owner, exc)
+            self.log.warning("%s: nothing was written into the container: %s", spec.owner, exc)
 
     async def _meet(self, handle: Handle, spec: LaunchSpec, address: Address) -> tuple[str, int]:
         """Return where the hub reaches the server. Raises ServerExited where it has ended."""
@@ -322,7 +330,12 @@ class DockerBackend(DockerOptions):
         self.host_ports.release(str(handle["name"]))
 
     async def _remove(self, found: Container, *, now: bool) -> None:
-        await container_end.end(self.engine, found, grace=0.0 if now else self.stop_timeout)
+        await container_end.end(
+            self.engine,
+            found,
+            grace=0.0 if now else self.stop_timeout,
+            is_here=self.cgroup_of(found) is not None,
+        )
         await self._save_log(found)
         await container_end.remove(self.engine, found.id)
 

@@ -71,6 +71,7 @@ class Machine:
     cgroup_parent: str = ""
     log_max_size: str = "10m"
     log_max_files: int = 1
+    fast_start: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,10 +188,14 @@ def request(
     account = spec.account
     create: dict[str, object] = {
         "image": spec.container.image,
-        "command": list(command(spec)),
+        "command": list(command(spec, fast=machine.fast_start)),
         "user": f"{account.uid}:{account.gid}",
         "working_dir": account.home,
-        "environment": {**spec.env, **_identity(spec), **environment(spec)},
+        "environment": {
+            **spec.env,
+            **_identity(spec),
+            **environment(spec, fast=machine.fast_start),
+        },
         "labels": labels_of(spec, address),
         # The hub asks the servers itself; an image's own check would run in the user's limits.
         "healthcheck": {"test": ["NONE"]},

@@ -20,13 +20,13 @@ IMAGES_REMEMBERED = 64
 
 
 class AccountNames:
-    """Writes accounts into containers; an image's own files are read once (0.2 s) and kept."""
+    """Adds accounts to containers; an image's own files are read once (0.2 s) and kept."""
 
     def __init__(self) -> None:
         self._files: dict[str, dict[str, str]] = {}
 
-    async def write(self, engine: Engine, container: str, account: Account) -> None:
-        """Write the account into a container that was created and not started."""
+    async def files(self, engine: Engine, container: str, account: Account) -> dict[str, str]:
+        """Return the files of a container, which was created and not started, with the account."""
         files = dict(await self._of_image(engine, container))
         if PASSWD in files:
             files[PASSWD] = with_user(files[PASSWD], account)
@@ -35,8 +35,7 @@ class AccountNames:
                 lambda: {gid: accounts.group_name(gid) for gid in account.groups}
             )
             files[GROUP] = with_groups(files[GROUP], names)
-        if files:
-            await engine.write_files(container, files)
+        return files
 
     async def _of_image(self, engine: Engine, container: str) -> dict[str, str]:
         found = await engine.inspect(container)

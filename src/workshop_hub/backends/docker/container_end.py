@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import time
 
+from workshop_hub.system.deadline import within
 from workshop_hub.system.engine import Engine
 from workshop_hub.system.engine_errors import EngineConflict, EngineNotFound
 from workshop_hub.system.engine_replies import Container
+from workshop_hub.system.exits import on_exit
 
 KILL_DEADLINE = 10.0
 """Seconds that the kernel gets to end killed processes."""
@@ -16,17 +18,29 @@ KILL_DEADLINE = 10.0
 LOOK_EVERY = 0.1
 """Seconds between two looks. The engine's own "stop" would hold a thread for all that time."""
 
+LOOK_SELDOM = 0.5
+"""Seconds between two looks where the kernel tells of the end; looks cost the engine something."""
 
-async def end(engine: Engine, found: Container, *, grace: float) -> None:
-    """End a container's processes. grace: seconds they get to do so themselves; 0 kills at once."""
+
+async def end(engine: Engine, found: Container, *, grace: float, is_here: bool) -> None:
+    """End a container's processes. grace: seconds they get to do so themselves; 0 kills at once.
+
+    is_here: whether its processes are this machine's.
+    """
     if not found.running:
         return
-    if grace > 0:
-        await _signal(engine, found.id, found.stop_signal)
-        if await _ended(engine, found.id, grace):
-            return
-    await _signal(engine, found.id, "SIGKILL")
-    await _ended(engine, found.id, KILL_DEADLINE)
+    gone = asyncio.Event()
+    give_up = on_exit(found.pid, gone.set) if is_here else None
+    try:
+        if grace > 0:
+            await _signal(engine, found.id, found.stop_signal)
+            if await _ended(engine, found.id, grace, gone if is_here else None):
+                return
+        await _signal(engine, found.id, "SIGKILL")
+        await _ended(engine, found.id, KILL_DEADLINE, gone if is_here else None)
+    finally:
+        if give_up:
+            give_up()
 
 
 async def remove(engine: Engine, container: str) -> None:
@@ -45,9 +59,15 @@ async def _signal(engine: Engine, container: str, signal: str) -> None:
         await engine.kill(container, signal)
 
 
-async def _ended(engine: Engine, container: str, seconds: float) -> bool:
+async def _ended(
+    engine: Engine, container: str, seconds: float, gone: asyncio.Event | None
+) -> bool:
+    """Say whether it ends in that time. gone: set as soon as its first process has ended."""
     deadline = time.monotonic() + seconds
     while True:
+        if gone is not None and not gone.is_set():
+            with contextlib.suppress(TimeoutError):
+                await within(min(seconds, LOOK_SELDOM), gone.wait())
         found = await engine.inspect(container)
         if found is None or not found.running:
             return True

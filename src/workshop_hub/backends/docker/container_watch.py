@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
 from workshop_hub.errors import EngineError
+from workshop_hub.system.deadline import within
 from workshop_hub.system.engine_replies import Container
 from workshop_hub.system.exits import on_exit
 
 SETTLES_WITHIN = 10.0
-"""Seconds that an engine may take to see what the kernel has told us already."""
+"""Seconds that an engine may take to see what the kernel knows already."""
+
+LOOK_SELDOM = 60.0
+"""Seconds between two looks at a container that the kernel watches: it may have had no pidfd."""
+
+LOOK_OFTEN = 0.05
+LOOK_LESS = 1.0
+"""Seconds between the first two and the last two looks at one that the kernel has lost."""
 
 
 async def until_ended(
@@ -21,20 +30,20 @@ async def until_ended(
 ) -> None:
     """Call `ended` once the container has ended and its engine knows it.
 
-    Returns at once, without a call, where that cannot be watched: the engine is down, or runs on
-    another machine.
+    is_on_this_machine: whether its first process can be seen. Where it cannot, it has ended just
+    now, or is another machine's, which time tells.
+    Returns without a call where that cannot be watched: the engine is down, or runs elsewhere.
     """
+    deadline, pause = time.monotonic() + SETTLES_WITHIN, LOOK_OFTEN
     try:
-        found = await inspect()
-        if found is not None and found.running:
-            if not is_on_this_machine(found):
+        while (found := await inspect()) is not None and found.running:
+            if is_on_this_machine(found):
+                await _exit_of(found.pid)
+                deadline, pause = time.monotonic() + SETTLES_WITHIN, LOOK_OFTEN
+            elif time.monotonic() > deadline:
                 return
-            await _exit_of(found.pid)
-        deadline = time.monotonic() + SETTLES_WITHIN
-        while (now := await inspect()) is not None and now.running:
-            if time.monotonic() > deadline:
-                return
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LOOK_LESS)
     except EngineError:
         return
     ended()
@@ -44,6 +53,7 @@ async def _exit_of(pid: int) -> None:
     gone = asyncio.Event()
     give_up = on_exit(pid, gone.set)
     try:
-        await gone.wait()
+        with contextlib.suppress(TimeoutError):
+            await within(LOOK_SELDOM, gone.wait())
     finally:
         give_up()

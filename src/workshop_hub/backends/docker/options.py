@@ -23,6 +23,7 @@ from workshop_hub.system.engine import Engine
 from workshop_hub.system.engine_replies import Container, EngineInfo
 from workshop_hub.system.ports import PortTable
 from workshop_hub.system.pulls import Pulls, Report
+from workshop_hub.system.sockets import closing
 
 INFO_LASTS = 60.0
 """Seconds for which the engine is not asked again what it can enforce."""
@@ -138,6 +139,14 @@ class DockerOptions(Backend):
 
         Example: `c.DockerBackend.prefix = "course"`.
         """,
+    ).tag(config=True)
+
+    fast_start = Bool(
+        True,
+        help="""Whether a jupyterhub-singleuser in a container does without what no server uses:
+        most of its start, and nearly half of its memory. Needs `/bin/sh` in the image; nothing
+        comes of it with `read_only`. See the option of this name of the process backend.
+        Example: False, for an image without a shell.""",
     ).tag(config=True)
 
     read_only = Bool(
@@ -319,7 +328,7 @@ class DockerOptions(Backend):
 
 async def _hangs_up(ip: str, port: int) -> bool:
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_INET) as trial:
+    with closing(socket.socket(socket.AF_INET)) as trial:
         trial.setblocking(False)
         try:
             await within(1.0, loop.sock_connect(trial, (ip, port)))

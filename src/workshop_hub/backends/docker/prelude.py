@@ -2,11 +2,16 @@
 
 They write the certificates, make the notebook directory, and look whether it truly lies inside
 the allowed roots: only in the container and as the user do links lead where the server will go.
+Then they start the server, by way of launch/start.py where that is in the container and the
+server is a script whose first line is the path of a Python.
 """
 
 from __future__ import annotations
 
+from pathlib import Path, PurePath
+
 from workshop_hub.backends.base import LaunchSpec
+from workshop_hub.launch import start
 
 REFUSED = 97
 """Exit code with which the prelude refuses to start the server; its last line says why."""
@@ -19,6 +24,12 @@ CERTIFICATE_DIR = "/run/workshop-hub"
 
 NAMES = ("key.pem", "cert.pem", "ca.pem")
 _VARIABLES = ("WORKSHOP_HUB_KEY", "WORKSHOP_HUB_CERT", "WORKSHOP_HUB_CA")
+
+STARTER = "/usr/local/lib/workshop-hub/start.py"
+"""Where launch/start.py is in the container."""
+
+SINGLEUSER = "jupyterhub-singleuser"
+"""Name of the only program that is started by way of it."""
 
 _SCRIPT = "WORKSHOP_HUB_START"
 """The script's own variable: entrypoints like docker-stacks' start.sh log the whole command."""
@@ -60,16 +71,32 @@ if [ -n "$dir" ]; then
 else
     shift "$roots"
 fi
+if [ "${{1##*/}}" = {SINGLEUSER} ] && [ -r {STARTER} ]; then
+    script=$(command -v -- "$1") && IFS= read -r line <"$script" || line=
+    python=${{line#??}}
+    case $line in
+        *[!A-Za-z0-9_./+#!-]*) ;;
+        "#!"/*/python | "#!"/*/python[0-9]*)
+            shift
+            exec "$python" {STARTER} "$script" "$@" ;;
+    esac
+fi
 exec "$@"
 """
 
 
-def command(spec: LaunchSpec) -> tuple[str, ...]:
+def starter() -> dict[str, str]:
+    """Return launch/start.py as a file of the container."""
+    return {STARTER: Path(start.__file__).read_text(encoding="utf-8")}
+
+
+def command(spec: LaunchSpec, *, fast: bool = False) -> tuple[str, ...]:
     """Return the container's command: the server's own, with the prelude only where it is needed.
 
-    So an image without a shell can run a server that has neither directory nor certificates.
+    So an image without a shell can run a server that has neither directory nor certificates, and
+    is not to start fast.
     """
-    if not _is_needed(spec):
+    if not _is_needed(spec, fast=fast):
         return spec.cmd
     roots = spec.allowed_roots if spec.notebook_dir else ()
     create = "create" if spec.create_notebook_dir else ""
@@ -77,9 +104,9 @@ def command(spec: LaunchSpec) -> tuple[str, ...]:
     return ("/bin/sh", "-c", f'eval "${_SCRIPT}"', "workshop-hub", *numbers, *roots, *spec.cmd)
 
 
-def environment(spec: LaunchSpec) -> dict[str, str]:
+def environment(spec: LaunchSpec, *, fast: bool = False) -> dict[str, str]:
     """Return what the prelude reads, and removes before the server starts."""
-    if not _is_needed(spec):
+    if not _is_needed(spec, fast=fast):
         return {}
     given = {_SCRIPT: SCRIPT}
     if spec.certificates is not None:
@@ -92,8 +119,9 @@ def environment(spec: LaunchSpec) -> dict[str, str]:
     return given
 
 
-def _is_needed(spec: LaunchSpec) -> bool:
-    return bool(spec.notebook_dir) or spec.certificates is not None
+def _is_needed(spec: LaunchSpec, *, fast: bool) -> bool:
+    fast = fast and PurePath(spec.cmd[0]).name == SINGLEUSER
+    return fast or bool(spec.notebook_dir) or spec.certificates is not None
 
 
 def refusal(exit_code: int | None, log: str) -> str:

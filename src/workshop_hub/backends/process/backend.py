@@ -23,7 +23,7 @@ from workshop_hub.backends.base import (
 from workshop_hub.backends.process import cgroup_limits, launching
 from workshop_hub.backends.process.files import LogWatch, ServerFiles, records
 from workshop_hub.backends.process.launching import Launcher, Start
-from workshop_hub.backends.process.machine import Machine
+from workshop_hub.backends.process.machine import Machine, warm_findings
 from workshop_hub.backends.process.names import key_of, owner_of
 from workshop_hub.backends.process.options import ProcessOptions
 from workshop_hub.backends.process.server import Server
@@ -36,8 +36,10 @@ from workshop_hub.errors import (
     StartTimeout,
     WorkshopError,
 )
+from workshop_hub.launch import safety, warm
 from workshop_hub.launch.sudo import SudoLauncher
 from workshop_hub.launch.sudospawner import MediatorLauncher
+from workshop_hub.launch.warm import WarmLauncher
 from workshop_hub.policy.limits import Limits, small_memory_warning
 from workshop_hub.system import accounts, cgroup, ports, processes
 from workshop_hub.system.accounts import Account
@@ -59,18 +61,39 @@ class ProcessBackend(ProcessOptions):
             command = (self.sudospawner_path,)
             self._launcher: Launcher = MediatorLauncher(prefix, self.sudospawner_path)
         else:
-            self._launcher = SudoLauncher(prefix, command)
+            sudo = SudoLauncher(prefix, command, fast=self.fast_start)
+            self._launcher = self._warm_launcher(sudo) if self.launcher == "warm" else sudo
         self._ender = Ender(self._launcher, self.term_timeout, self.kill_timeout, self.log)
         self._machine = Machine(command, prefix, self.cgroup_parent)
         self._ports = ports.PortTable(*self.port_range)
         self._folder = Path(self.log_dir).absolute()
         self._log_watch = LogWatch(self.log_max_bytes, self.log)
 
+    def _warm_launcher(self, sudo: SudoLauncher) -> WarmLauncher:
+        as_root = sudo.sudo if os.geteuid() else ()
+        argv = warm.command(
+            self.warm_command,
+            as_root,
+            uids=self.warm_uids,
+            group=self.warm_group,
+            program=self.warm_program,
+            fast=self.fast_start,
+        )
+        return WarmLauncher(
+            place=self.launcher_socket,
+            argv=() if self.warm_socket else argv,
+            fallback=sudo,
+            words=Path(self.log_dir).absolute() / "launcher.log",
+            log=self.log,
+            files=safety.warm_files(self.warm_command, self.warm_program),
+            owner=0 if as_root else os.geteuid(),
+        )
+
     async def prepare(self, spec: LaunchSpec) -> Address:
         """Check the account, the limits and the launcher; end what is left; choose the port."""
         self._check_account(spec)
         if self.launcher == "sudospawner":
-            launching.check_for_mediator(spec)
+            launching.check_for_mediator(spec, no_new_privileges=self.no_new_privileges)
         await self._machine.check_launcher()
         await self._settings(spec)
         if warning := small_memory_warning(spec.limits):
@@ -86,24 +109,33 @@ class ProcessBackend(ProcessOptions):
         """Start the server; the last item is Listening."""
         deadline = time.monotonic() + spec.start_timeout
         tree, settings = await self._settings(spec)
-        start = Start(self._launcher, spec, address, self._files(key_of(spec.owner)), tree)
+        start = Start(
+            self._launcher,
+            spec,
+            address,
+            self._files(key_of(spec.owner)),
+            tree,
+            no_new_privileges=self.no_new_privileges,
+        )
         try:
             server = start.write_down()
             if tree and server.group:
                 cgroup.create(server.group, settings)
                 tree.protect()
             yield Progress(10, f"Starting a process as {server.account}", server.handle)
-            server = await start.launch()
+            serves = await start.launch(deadline - time.monotonic())
             self._log_watch.add(start.files)
-            yield Progress(50, "The process runs; waiting until it listens", server.handle)
+            # a hub that knows the first handle only finds the process in the report
+            yield Progress(50, "The process runs; waiting until it listens")
             try:
-                await self._await_listener(start, deadline - time.monotonic())
+                if not serves:
+                    await self._await_listener(start, deadline - time.monotonic())
             except (ServerExited, StartTimeout) as exc:
                 raise start.explain(exc) from exc
         except BaseException:
             await asyncio.shield(self._clear_away(start.server))
             raise
-        yield Listening(server.handle, address.ip, address.port)
+        yield Listening(start.server.handle, address.ip, address.port)
 
     async def poll(self, handle: Handle) -> ServerStatus:
         """Say how the server is. Never raises."""
@@ -113,7 +145,7 @@ class ProcessBackend(ProcessOptions):
                 self._ports.hold(server.key, server.port)
                 self._log_watch.add(files)
                 return ServerStatus(running=True, oom_kills=server.oom_kills())
-            report = files.report()
+            report = await server.last_report(files.report)
             own = report.pid is not None and report.pid == server.pid
             return ServerStatus(
                 running=False,
@@ -190,7 +222,17 @@ class ProcessBackend(ProcessOptions):
 
     async def check(self) -> list[Finding]:
         """Look for what would keep servers from starting."""
-        return await self._machine.findings()
+        if not isinstance(self._launcher, WarmLauncher):
+            return await self._machine.findings()
+        found, of_launcher = await asyncio.gather(
+            self._machine.findings(), warm_findings(self._launcher)
+        )
+        return [*found, *of_launcher]
+
+    def close(self) -> None:
+        """Let a warm launcher that was started here end when its last server has."""
+        if isinstance(self._launcher, WarmLauncher):
+            self._launcher.release()
 
     async def log_tail(self, handle: Handle) -> str:
         """Return the last lines of the server's log; empty where there is none."""

@@ -33,12 +33,9 @@ from workshop_hub.errors import (
     WorkshopError,
 )
 from workshop_hub.launch.message import Order, Target
-from workshop_hub.launch.running import JOIN_FAILED
+from workshop_hub.launch.running import JOIN_FAILED, Launched
 from workshop_hub.system import ports, processes
 from workshop_hub.system.delegation import Tree
-
-LAUNCH_TIMEOUT = 30.0
-"""Seconds for sudo and the launcher, which take 0.02 where no directory service is slow."""
 
 CERTIFICATES = ".workshop-hub"
 """Folder below the home that holds a folder of certificates for each server."""
@@ -65,8 +62,8 @@ class Launcher(Protocol):
         status: int,
         log: int,
         timeout: float,
-    ) -> int:
-        """Start the server, which reports to `status`; return the launcher's exit code."""
+    ) -> Launched:
+        """Start the server, which reports to `status`; return how the launcher ended."""
 
     async def signal(
         self, target: Target, account: str | None, signals: Iterable[int], *, tree: bool
@@ -77,11 +74,14 @@ class Launcher(Protocol):
         """Say why the launcher ended with `code` and `words` instead of a report."""
 
 
-def order_for(spec: LaunchSpec, cgroup_name: str) -> Order:
+def order_for(
+    spec: LaunchSpec, address: Address, cgroup_name: str, *, no_new_privileges: bool
+) -> Order:
     """Return what the launcher is told. cgroup_name: as /proc/PID/cgroup has it; empty for any."""
     return Order(
         key=key_of(spec.owner),
         uid=spec.account.uid,
+        account=spec.account.name,
         cmd=spec.cmd,
         env=spec.env,
         cgroup=cgroup_name,
@@ -90,10 +90,13 @@ def order_for(spec: LaunchSpec, cgroup_name: str) -> Order:
         allowed_roots=spec.allowed_roots,
         certificates=certificate_folder(spec.owner) if spec.certificates else "",
         files=_texts(spec.certificates) if spec.certificates else {},
+        ip=address.ip,
+        port=address.port,
+        no_new_privileges=no_new_privileges,
     )
 
 
-def check_for_mediator(spec: LaunchSpec) -> None:
+def check_for_mediator(spec: LaunchSpec, *, no_new_privileges: bool) -> None:
     """Raise ConfigError for what sudospawner's mediator cannot do."""
     program = Path(spec.cmd[0]).name
     wants = {
@@ -104,6 +107,7 @@ def check_for_mediator(spec: LaunchSpec) -> None:
             bool(spec.notebook_dir) and spec.create_notebook_dir
         ),
         "write certificates (internal_ssl)": spec.certificates is not None,
+        "keep it from gaining rights (no_new_privileges)": no_new_privileges,
     }
     impossible = [what for what, wanted in wants.items() if wanted]
     if impossible:
@@ -148,12 +152,15 @@ class Start:
         address: Address,
         files: ServerFiles,
         tree: Tree | None,
+        *,
+        no_new_privileges: bool = False,
     ) -> None:
         self.files = files
         self._launcher = launcher
         self._spec = spec
         self._address = address
         self._tree = tree
+        self._no_new_privileges = no_new_privileges
         self.server = Server(
             key=files.key,
             account=spec.account.name,
@@ -170,26 +177,39 @@ class Start:
         self.files.save(self._spec.owner, self.server.handle)
         return self.server
 
-    async def launch(self) -> Server:
-        """Run the launcher; return the server with its process. Raises WorkshopError."""
+    async def launch(self, timeout: float) -> bool:
+        """Run the launcher; say whether the server is known to serve. Raises WorkshopError.
+
+        timeout: seconds, for a launcher that returns only when the server serves.
+        """
         group = self.server.group
         name = self._tree.mount.name_of(group) if self._tree and group else ""
+        order = order_for(
+            self._spec, self._address, name, no_new_privileges=self._no_new_privileges
+        )
         with self.files.fresh() as streams:
-            code = await self._launcher.start(
-                order_for(self._spec, name),
-                self.server.account,
-                group=group,
-                status=streams.status,
-                log=streams.log,
-                timeout=LAUNCH_TIMEOUT,
-            )
+            try:
+                code, serves = await self._launcher.start(
+                    order,
+                    self.server.account,
+                    group=group,
+                    status=streams.status,
+                    log=streams.log,
+                    timeout=timeout,
+                )
+            except StartTimeout as exc:
+                exc.log = self.files.log_tail()
+                raise self.explain(exc) from exc
         report = self.files.report()
+        if report.refusal is not None and report.refusal.kind == "port":
+            raise self._port_taken()
         if report.refusal is not None:
             raise error_for(report.refusal, self.files.log_tail())
         if code or report.pid is None:
             raise self._no_report(code)
         self.server = self.server.with_report(report)
-        return self.write_down()
+        self.write_down()
+        return serves
 
     def _no_report(self, code: int) -> WorkshopError:
         """Explain a launcher that ended without a word of its own."""

@@ -12,6 +12,7 @@ from workshop_hub.backends.base import Finding
 from workshop_hub.errors import LauncherRefused, LimitsNotEnforceable, WorkshopError
 from workshop_hub.launch import running, safety
 from workshop_hub.launch.sudo import NO_NEW_PRIVILEGES, add_rule, sudo_command
+from workshop_hub.launch.warm import WarmLauncher
 from workshop_hub.system import cgroup, delegation, processes
 from workshop_hub.system.accounts import off_loop
 from workshop_hub.system.delegation import Tree
@@ -115,6 +116,29 @@ class Machine:
                 )
             )
         return found
+
+
+async def warm_findings(launcher: WarmLauncher) -> list[Finding]:
+    """Say whether servers are started warm; start the launcher where there is none."""
+    subject = "warm launcher"
+    try:
+        state = await launcher.state()
+    except LauncherRefused as exc:
+        return [Finding("warning", subject, exc.message, exc.remedy)]
+    if state["trouble"]:
+        message = f"Servers are started by sudo, not warm: {state['trouble']}."
+        return [Finding("warning", subject, message, launcher.where_it_tells)]
+    answers = f"process {state['pid']} answers, with {state['modules']} modules imported"
+    left_out = [
+        Finding(
+            "warning",
+            subject,
+            f"The server extension {extension} is not shared: {reason}.",
+            "Each server imports it itself, and starts later for that.",
+        )
+        for extension, reason in state["without"].items()
+    ]
+    return [Finding("ok", subject, answers), *left_out]
 
 
 def _hidepid_findings() -> list[Finding]:

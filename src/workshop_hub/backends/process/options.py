@@ -6,23 +6,25 @@ import os
 import sys
 from pathlib import Path
 
-from traitlets import Enum, Float, Integer, List, Tuple, Unicode, validate
+from traitlets import Bool, Enum, Float, Integer, List, Tuple, Unicode, default, validate
 
 from workshop_hub.backends.base import Backend
 from workshop_hub.errors import ConfigError
-from workshop_hub.launch import become
-from workshop_hub.system import ports
+from workshop_hub.launch import become, forkserver
+from workshop_hub.system import accounts, ports
 
 
 class ProcessOptions(Backend):
     """The options of ProcessBackend; written as `c.ProcessBackend.NAME`."""
 
     launcher = Enum(
-        ["sudo", "sudospawner"],
+        ["sudo", "warm", "sudospawner"],
         default_value="sudo",
-        help="""What starts servers: "sudo", our launcher; or "sudospawner", the mediator of the
-        package of that name, for sites whose sudoers file allows it already. The mediator can
-        neither make a notebook_dir nor start anything but jupyterhub-singleuser.""",
+        help="""What starts servers: "sudo", our launcher; "warm", a launcher that has imported the
+        single-user server once and forks for each user; or "sudospawner", the mediator of the
+        package of that name, for sites whose sudoers file allows it already. What cannot be
+        started warm is left to "sudo". The mediator can neither make a notebook_dir nor start
+        anything but jupyterhub-singleuser.""",
     ).tag(config=True)
 
     launcher_command = List(
@@ -39,12 +41,65 @@ class ProcessOptions(Backend):
         "/opt/workshop-hub/lib/python3.12/site-packages/workshop_hub/launch/become.py"].""",
     ).tag(config=True)
 
+    fast_start = Bool(
+        True,
+        help="""Whether a jupyterhub-singleuser does without what no server uses: most of its start,
+        and nearly half of its memory. The server's process, not its kernels, then cannot import
+        rfc3987_syntax, and jsonschema there passes over the formats iri and iri-reference.
+        Example: False, for a server extension that needs either of them.""",
+    ).tag(config=True)
+
+    warm_command = List(
+        Unicode(),
+        default_value=[
+            str(Path(sys.executable).resolve()),
+            "-I",
+            str(Path(forkserver.__file__).resolve()),
+        ],
+        minlen=1,
+        help="""The warm launcher, as the sudoers file allows it to a hub that is not root. Who may
+        change it may run what he likes as root. Example: ["/opt/workshop-hub/bin/python", "-I",
+        "/opt/workshop-hub/lib/python3.12/site-packages/workshop_hub/launch/forkserver.py"].""",
+    ).tag(config=True)
+
+    warm_program = Unicode(
+        str(Path(sys.executable).with_name("jupyterhub-singleuser")),
+        help="""The single-user server's script that the warm launcher imports for, in the
+        environment of the users' servers; by default the one beside the hub. Servers whose `cmd`
+        is run by another Python are left to sudo. Example: "/opt/users/bin/jupyterhub-singleuser".
+        """,
+    ).tag(config=True)
+
+    warm_uids = Tuple(
+        Integer(),
+        Integer(),
+        help="""First and last uid that the warm launcher may become, fixed when it starts.
+        By default from UID_MIN of /etc/login.defs to 59999. Example: (2000, 2999).""",
+    ).tag(config=True)
+
+    warm_group = Unicode(
+        help="""Group whose members alone the warm launcher may become, fixed when it starts; empty
+        for everybody in warm_uids. Example: "workshop".""",
+    ).tag(config=True)
+
+    warm_socket = Unicode(
+        help="""Socket of a warm launcher that somebody else has started, such as systemd. Empty to
+        start it here, and listen in the folder of logs.
+        Example: "/run/workshop-hub/launcher.sock".""",
+    ).tag(config=True)
+
     sudo_command = List(
         Unicode(),
         default_value=["sudo"],
         minlen=1,
         help="""sudo, and options for it in addition to `-n -H -u NAME`.
         Example: ["/usr/local/bin/sudo"].""",
+    ).tag(config=True)
+
+    no_new_privileges = Bool(
+        False,
+        help="""Whether no process of a server may gain rights: then sudo, ping and the like do not
+        work in terminals. Not possible where launcher is "sudospawner". Example: True.""",
     ).tag(config=True)
 
     sudospawner_path = Unicode(
@@ -94,6 +149,19 @@ class ProcessOptions(Backend):
         min=0.1,
         help="Seconds that killed processes may take to be gone. Example: 20.",
     ).tag(config=True)
+
+    @property
+    def launcher_socket(self) -> Path:
+        """Where the warm launcher listens."""
+        if self.warm_socket:
+            return Path(self.warm_socket)
+        return Path(self.log_dir).absolute() / "launcher.sock"
+
+    @default("warm_uids")
+    def _default_warm_uids(self) -> tuple[int, int]:
+        if self.run_as == "hub":
+            return (os.geteuid(), os.geteuid())
+        return (accounts.uid_min(), 59999)
 
     @validate("port_range")
     def _valid_port_range(self, proposal: dict[str, tuple[int, int]]) -> tuple[int, int]:

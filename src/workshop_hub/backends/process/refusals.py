@@ -48,6 +48,11 @@ _KINDS: dict[str, tuple[type[WorkshopError], str]] = {
         LauncherRefused,
         "Remove what is in the way there: a link, or a file of somebody else.",
     ),
+    "range": (
+        AccountRefused,
+        "Ask the administrator to look at c.ProcessBackend.warm_uids and warm_group.",
+    ),
+    "system": (LauncherRefused, "Ask the administrator to look at the launcher's own log."),
     "mediator": (LauncherRefused, "The server's log may tell why."),
 }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -10,6 +13,9 @@ from workshop_hub.launch.message import Report, Target
 from workshop_hub.system import cgroup, processes
 
 VERSION = 1
+
+REPORT_TIMEOUT = 1.0
+"""Seconds that a launcher may take to report how a server has ended; a millisecond usually."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,20 @@ class Server:
             return False
         same = stat.start_time == self.start_time and processes.real_uid(self.pid) == self.uid
         return same and not stat.ended
+
+    async def last_report(self, read: Callable[[], Report]) -> Report:
+        """Return the report on it when it has ended; `read` reads what is there.
+
+        A launcher that is its parent reports how it ended, and then lets go of the process.
+        """
+        deadline = time.monotonic() + REPORT_TIMEOUT
+        while read().exit_code is None and self._is_zombie() and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+        return read()
+
+    def _is_zombie(self) -> bool:
+        stat = processes.stat(self.pid) if self.pid else None
+        return stat is not None and stat.start_time == self.start_time and stat.ended
 
     def may_be_there(self) -> bool:
         """Say whether anything of it is on the machine, or, without a cgroup, may be."""

@@ -1,0 +1,180 @@
+"""The hub's side of the PAM broker: starts it, and holds the conversations with its children."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+from workshop_hub.errors import WorkshopError
+from workshop_hub.system import pam_broker
+from workshop_hub.system.deadline import within
+from workshop_hub.system.pam import Prompt, Verdict
+from workshop_hub.system.sockets import closing
+from workshop_hub.system.turns import Turns
+
+COMMAND = (sys.executable, "-m", pam_broker.__name__)
+
+PASSED_ON = (
+    *("HOME", "KRB5_CONFIG", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH"),
+    *("PYTHONHOME", "PYTHONNOUSERSITE", "PYTHONPATH", "TZ"),
+)
+"""Variables of the hub's that the broker has too: none of its secrets."""
+
+TURN_TIMEOUT = 60.0
+"""Seconds that PAM may take between two words of it. A directory service may be slow."""
+
+PATIENCE = 1.0
+"""Seconds after which a child of the broker's is taken to wait for something, and not to work."""
+
+MOST = 200
+"""Logins at the same time, of a hub that has a thousand files to open; more are sent away."""
+
+Converse: TypeAlias = "Callable[[list[Prompt]], Awaitable[Sequence[str | None] | None]]"
+"""Answers to as many prompts, None for those that want none; or None to give up."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A login, as PAM is to be asked about it: see pam.transact for the fields."""
+
+    name: str
+    service: str
+    encoding: str = "utf8"
+    account: bool = True
+    rhost: str = ""
+
+
+class Broker:
+    """Asks PAM in processes that are none of the hub's.
+
+    command: what starts the broker, which is not started before it is needed. at_once: how many
+    of its children work at the same time; those that wait for something do not count.
+    """
+
+    def __init__(
+        self, command: Sequence[str] = COMMAND, *, at_once: int = os.cpu_count() or 1
+    ) -> None:
+        self._command = command
+        self._turns = Turns(at_once, PATIENCE)
+        self._asking = 0
+        self._beginning = asyncio.Lock()
+        self._control: socket.socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def ask(
+        self, attempt: Attempt, converse: Converse, *, timeout: float = TURN_TIMEOUT
+    ) -> Verdict:
+        """Ask PAM about a login. timeout: seconds for each turn, and to wait for it.
+
+        Raises WorkshopError where there is no answer in time, or no broker.
+        """
+        if self._asking >= MOST:
+            raise WorkshopError(
+                f"{self._asking} logins are being checked already.", remedy="Try again in a moment."
+            )
+        self._asking += 1
+        try:
+            return await self._ask(asdict(attempt), converse, timeout)
+        except TimeoutError as exc:
+            raise WorkshopError(
+                f"The machine did not check the password within {timeout:g} seconds.",
+                remedy="Try again later, and tell the administrator.",
+            ) from exc
+        except (OSError, ValueError) as exc:
+            raise WorkshopError(
+                f"The machine could not check the password: {exc}.",
+                remedy="Ask the administrator to look at the hub's log.",
+            ) from exc
+        finally:
+            self._asking -= 1
+
+    async def close(self) -> None:
+        """End the broker; conversations that go on are not waited for."""
+        async with self._beginning:
+            await self._end()
+
+    async def _ask(self, said: dict[str, Any], converse: Converse, timeout: float) -> Verdict:
+        with ExitStack() as opened:
+            talk, heard = await within(timeout, self._begin_talk(opened, said))
+            while "verdict" not in heard:
+                prompts = [Prompt(*each) for each in heard["prompts"]]
+                answers = {"answers": await converse(prompts)}
+                heard = await within(timeout, self._go_on(talk, answers))
+            return Verdict(**heard["verdict"])
+
+    async def _begin_talk(
+        self, opened: ExitStack, said: dict[str, Any]
+    ) -> tuple[socket.socket, dict[str, Any]]:
+        """Begin a conversation, which ends with `opened`; return it, and its first answer."""
+        async with self._turns.taken():
+            ours, theirs = socket.socketpair()
+            talk = opened.enter_context(closing(ours))
+            with theirs:
+                talk.setblocking(False)
+                await self._hand_over(theirs)
+            return talk, await _answer(talk, said)
+
+    async def _go_on(self, talk: socket.socket, said: dict[str, Any]) -> dict[str, Any]:
+        async with self._turns.taken():
+            return await _answer(talk, said)
+
+    async def _hand_over(self, theirs: socket.socket) -> None:
+        """Give the broker a child's end of a conversation. OSError."""
+        async with self._beginning:
+            if self._control is not None:
+                with suppress(ConnectionError):  # it has ended
+                    socket.send_fds(self._control, [b"."], [theirs.fileno()])
+                    return
+            await self._end()
+            self._control = await self._begin()
+            socket.send_fds(self._control, [b"."], [theirs.fileno()])
+
+    async def _begin(self) -> socket.socket:
+        """Start a broker; return the connection to it. OSError."""
+        control, stdin = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control.setblocking(False)
+        with stdin:
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    stdin=stdin.fileno(),
+                    stdout=asyncio.subprocess.DEVNULL,
+                    env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except BaseException:
+                control.close()
+                raise
+        return control
+
+    async def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+            self._process = None
+
+
+async def _answer(talk: socket.socket, said: dict[str, Any]) -> dict[str, Any]:
+    """Say something, and return what is said to it. OSError, ValueError."""
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(talk, json.dumps(said).encode() + b"\n")
+    heard = b""
+    while not heard.endswith(b"\n"):
+        piece = await loop.sock_recv(talk, pam_broker.LINE_MAX)
+        if not piece or len(heard) > pam_broker.LINE_MAX:
+            raise ConnectionError("PAM has ended the process that asked it")
+        heard += piece
+    answer: dict[str, Any] = json.loads(heard)
+    return answer

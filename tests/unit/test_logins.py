@@ -1,0 +1,83 @@
+"""One guess after the other; and a sentence for whoever knows the password."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from workshop_hub import logins
+from workshop_hub.logins import Logins
+from workshop_hub.system import pam
+from workshop_hub.system.broker import Attempt, Broker, Converse
+
+
+class SlowBroker(Broker):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Attempt] = []
+        self.answer = asyncio.Event()
+
+    async def ask(
+        self, attempt: Attempt, converse: Converse, *, timeout: float = 60.0
+    ) -> pam.Verdict:
+        self.asked.append(attempt)
+        await self.answer.wait()
+        return pam.Verdict(7, "authentication", "no")
+
+
+async def settled() -> None:
+    """Let everything run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_guesses_at_a_name_from_an_address_are_made_one_after_the_other() -> None:
+    broker = SlowBroker()
+    asking = Logins(broker)
+    ada, elsewhere = Attempt("ada", "login", rhost="::1"), Attempt("ada", "login", rhost="::2")
+    ben = Attempt("ben", "login", rhost="::1")
+    tries = [
+        asyncio.ensure_future(asking.check(each, ["x"])) for each in (ada, ada, elsewhere, ben)
+    ]
+    await settled()
+    assert broker.asked == [ada, elsewhere, ben]
+    broker.answer.set()
+    assert {verdict.code for verdict in await asyncio.gather(*tries)} == {7}
+    assert broker.asked == [ada, elsewhere, ben, ada]
+
+
+async def test_whoever_gives_up_lets_the_next_one_try() -> None:
+    broker = SlowBroker()
+    asking = Logins(broker)
+    ada = Attempt("ada", "login")
+    first, second = (asyncio.ensure_future(asking.check(ada, ["x"])) for _ in range(2))
+    await settled()
+    first.cancel()
+    await settled()
+    assert broker.asked == [ada, ada]
+    broker.answer.set()
+    assert (await second).code == 7
+
+
+def test_the_service_is_our_own_where_the_machine_has_it(tmp_path: Path) -> None:
+    folders = (tmp_path / "none", tmp_path)
+    assert logins.service(folders) == "login"
+    (tmp_path / "workshop-hub").touch()
+    assert logins.service(folders) == "workshop-hub"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (pam.ACCOUNT_EXPIRED, "has expired"),
+        (pam.MUST_CHANGE, "must be changed"),
+        (pam.DENIED, "rules of this machine"),
+        (999, "cannot be used now: a module's words"),
+    ],
+)
+def test_why_an_account_cannot_be_used(code: int, said: str) -> None:
+    assert said in logins.sentence(pam.Verdict(code, "account", "a module's words"))
