@@ -89,7 +89,9 @@ class FakeBackend(Backend):
             "port": address.port,
             "mem_limit": spec.limits.mem_limit,
         }
-        record.write_text(json.dumps({"owner": list(_fields(spec.owner)), "handle": handle}))
+        draft = record.with_suffix(".new")
+        draft.write_text(json.dumps({"owner": list(_fields(spec.owner)), "handle": handle}))
+        draft.replace(record)
         try:
             yield Progress(50, "Waiting for the fake server to listen", handle)
             await self._await_listening(

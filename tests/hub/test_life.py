@@ -208,9 +208,10 @@ def test_what_a_killed_hub_left_half_started_is_ended(make_hub: MakeHub, user: s
     ).start()
     hub.api("POST", f"/users/{user}")
     hub.api("POST", f"/users/{user}/server", {})
-    eventually_sync(lambda: processes_of(hub), "the half-started server")
-    hub.kill(signal.SIGKILL)
+    logs = hub.folder / "workshop-logs"
+    eventually_sync(lambda: list(logs.glob("*.json")), "the record of the half-started server")
     assert processes_of(hub)
+    hub.kill(signal.SIGKILL)
     hub.start()
     eventually_sync(lambda: not processes_of(hub), "the end of the half-started server")
     assert hub.servers(user) == {}

@@ -17,7 +17,7 @@ def test_the_demo_of_root_is_limited_by_the_kernel_and_leaves_nothing() -> None:
         [PROGRAM, "demo", "--check", "--port", "0"],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
