@@ -15,8 +15,11 @@ from tornado.web import HTTPError
 from traitlets import Bool, Float, Integer, Unicode, default
 
 from workshop_hub import client, logins
+from workshop_hub.conversation import Question
 from workshop_hub.errors import AccountRefused, WorkshopError
+from workshop_hub.login_handler import Asked, WorkshopLoginHandler
 from workshop_hub.logins import Logins
+from workshop_hub.pages import add_templates
 from workshop_hub.system import accounts, pam
 from workshop_hub.system.accounts import Account, Membership
 from workshop_hub.system.broker import Attempt, Broker
@@ -97,6 +100,11 @@ class WorkshopAuthenticator(PAMAuthenticator):
         """,
     ).tag(config=True)
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if hasattr(self.parent, "template_paths"):  # a hub, which makes its pages soon
+            add_templates(self.parent)
+
     @default("service")
     def _default_service(self) -> str:
         return logins.service()
@@ -137,30 +145,61 @@ class WorkshopAuthenticator(PAMAuthenticator):
 
     # --- logging in
 
+    def get_handlers(self, app: Any) -> list[tuple[str, type]]:
+        """Return the login page, and with it the one for what PAM asks beside a password."""
+        return [("/login", WorkshopLoginHandler)]
+
     async def authenticate(
         self, handler: Any, data: dict[str, str] | None
     ) -> dict[str, Any] | None:
         """Return the hub's authentication model; None where the name or password is not right.
 
-        data: the login form's fields: username, password, and otp where the page asks for it.
-        Nothing that is wrong with them raises. Why someone was refused is in the hub's log only.
+        data: the login form's fields: username, password, and otp where the page asks for it; or
+        those of a page that asked for more. Nothing that is wrong with them raises. Raises Asked
+        where PAM wants to know more. Why someone was refused is in the hub's log only.
         """
         if data is None:
             return None
-        typed = data.setdefault("username", "")  # the hub's page of failed logins reads it
         try:
-            name = await accounts.off_loop(lambda: self.normalize_username(typed))
-            reason = await self._refusal_before_pam(name, data)
-            if not reason:
-                verdict = await self._ask_pam(name, data, handler)
-                reason = "" if verdict.granted else f"PAM ({verdict.phase}): {verdict.message}"
-                self._raise_if_unusable(verdict, handler, typed)
-            if reason:
-                self._log_refusal(handler, typed, reason)
+            talk = self._go_on(data) if "conversation" in data else self._begin(handler, data)
+            name, heard = await talk
+            if isinstance(heard, Question):
+                raise Asked(heard)
+            if not heard.granted:
+                self._log_refusal(handler, data["username"], heard)
+                if heard.phase in (pam.ACCOUNT, pam.PASSWORD):  # the password is right
+                    raise HTTPError(403, logins.sentence(heard))
                 return None
             return {"name": name, _STANDING: await self._look_up(name)}
         except WorkshopError as exc:
             raise HTTPError(503, exc.sentence) from exc
+
+    async def _begin(
+        self, handler: Any, data: dict[str, str]
+    ) -> tuple[str, pam.Verdict | Question]:
+        typed = data.setdefault("username", "")  # the hub's page of failed logins reads it
+        name = await accounts.off_loop(lambda: self.normalize_username(typed))
+        reason = await self._refusal_before_pam(name, data)
+        if reason:
+            return name, pam.Verdict(-1, "", reason)
+        asks = isinstance(handler, WorkshopLoginHandler)
+        attempt = Attempt(
+            name,
+            self.service,
+            self.encoding,
+            account=self.check_account,
+            change=asks,
+            rhost=_origin(handler),
+        )
+        return name, await self._logins.begin(attempt, self._secrets(data), asks=asks)
+
+    async def _go_on(self, data: dict[str, str]) -> tuple[str, pam.Verdict | Question]:
+        token = data["conversation"]
+        waiting = self._logins.waiting(token)
+        data["username"] = waiting.attempt.name if waiting else ""
+        if waiting is None:
+            raise HTTPError(403, logins.TOO_LATE)
+        return waiting.attempt.name, await self._logins.go_on(token, data)
 
     async def _refusal_before_pam(self, name: str, data: Mapping[str, str]) -> str:
         if not self.validate_username(name):
@@ -184,23 +223,14 @@ class WorkshopAuthenticator(PAMAuthenticator):
         password = data.get("password", "")
         return (password, data["otp"]) if "otp" in data else (password,)
 
-    async def _ask_pam(self, name: str, data: Mapping[str, str], handler: Any) -> pam.Verdict:
-        attempt = Attempt(name, self.service, self.encoding, self.check_account, _origin(handler))
-        return await self._logins.check(attempt, self._secrets(data))
-
     @cached_property
     def _logins(self) -> Logins:
         return Logins(Broker())
 
-    def _raise_if_unusable(self, verdict: pam.Verdict, handler: Any, typed: str) -> None:
-        """Tell who gave the right password why the account may not be used."""
-        if verdict.granted or verdict.phase != "account":
-            return
-        self._log_refusal(handler, typed, f"PAM (account): {verdict.message}")
-        raise HTTPError(403, logins.sentence(verdict))
-
-    def _log_refusal(self, handler: Any, typed: str, reason: str) -> None:
+    def _log_refusal(self, handler: Any, typed: str, verdict: pam.Verdict) -> None:
         shown = typed if len(typed) <= 32 else f"{typed[:16]}...({len(typed)} chars)"
+        asked = f"PAM ({verdict.phase}): " if verdict.phase else ""
+        reason = f"{asked}{verdict.message}"
         self.log.warning("Login of %r@%s refused: %s", shown, _origin(handler) or "?", reason)
 
     # --- who may enter, and as what

@@ -1,12 +1,16 @@
-"""A login as PAM sees it: which service, one guess after the other, and what is told of the end."""
+"""Logins as PAM sees them: which service, one guess after the other, and what is said of it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from secrets import token_urlsafe
 from weakref import WeakValueDictionary
 
+from workshop_hub.conversation import Conversation, Question
 from workshop_hub.system import pam
 from workshop_hub.system.broker import Attempt, Broker
 
@@ -19,6 +23,9 @@ FOLDERS = (Path("/etc/pam.d"), Path("/usr/lib/pam.d"), Path("/usr/share/pam.d"))
 MAX_DELAY = 10.0
 """Seconds at most that a refused login waits, whatever PAM asks for."""
 
+WAITING_MAX = 50
+"""Logins at the same time that wait for somebody to answer what PAM has asked."""
+
 UNUSABLE = {
     pam.ACCOUNT_EXPIRED: "This account has expired.",
     pam.MUST_CHANGE: "The password of this account must be changed before the next login.",
@@ -26,6 +33,8 @@ UNUSABLE = {
     pam.DENIED: "The rules of this machine do not let this account log in now, or from here.",
 }
 """What is told, after the right password alone, of an account that may not be used."""
+
+TOO_LATE = "This took too long, or was answered already. Please sign in again."
 
 
 def service(folders: Iterable[Path] = FOLDERS) -> str:
@@ -35,6 +44,9 @@ def service(folders: Iterable[Path] = FOLDERS) -> str:
 
 def sentence(verdict: pam.Verdict) -> str:
     """Say to whoever gave the right password why the account cannot be used."""
+    if verdict.phase == pam.PASSWORD:
+        said = verdict.message.rstrip(".")
+        return f"The password was not changed: {said}. Sign in to try again."
     why = UNUSABLE.get(verdict.code, f"This account cannot be used now: {verdict.message}.")
     return f"{why} Please ask the administrator."
 
@@ -49,17 +61,68 @@ class Logins:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._guesses: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._waiting: dict[str, Conversation] = {}
 
-    async def check(self, attempt: Attempt, secrets: Sequence[str]) -> pam.Verdict:
-        """Return what PAM says, after the delay that it wants. Raises WorkshopError."""
-        answers = pam.answers(secrets)
+    async def begin(
+        self, attempt: Attempt, secrets: Sequence[str], *, asks: bool = False
+    ) -> pam.Verdict | Question:
+        """Return what PAM says, after the delay that it wants. Raises WorkshopError.
 
-        async def converse(prompts: list[pam.Prompt]) -> Sequence[str | None] | None:
-            return answers(prompts)
-
+        secrets: the password, and what the first page asks for beside it. asks: whether PAM may
+        ask for more; the answers are for `go_on`.
+        """
         # gone with the last who holds it or waits for it
         turn = self._guesses.setdefault((attempt.name, attempt.rhost), asyncio.Lock())
         async with turn:
-            verdict = await self._broker.ask(attempt, converse)
-            await asyncio.sleep(min(verdict.delay, MAX_DELAY))
-            return verdict
+            return await self._hear(Conversation(self._broker, attempt, secrets, asks=asks))
+
+    def waiting(self, token: str) -> Conversation | None:
+        """Return the conversation that waits for answers; None where there is none any more."""
+        return self._waiting.get(token)
+
+    async def go_on(self, token: str, form: Mapping[str, str]) -> pam.Verdict | Question:
+        """Tell PAM the answers; return what `begin` does. Raises WorkshopError, KeyError."""
+        conversation = self._waiting[token]
+        attempt, question = conversation.attempt, conversation.question
+        complaint = question.complaint_about(form, attempt.encoding) if question else ""
+        if question and complaint:
+            return replace(question, token=token, complaint=complaint)
+        del self._waiting[token]
+        turn = self._guesses.setdefault((attempt.name, attempt.rhost), asyncio.Lock())
+        async with turn:
+            conversation.answer(form)
+            return await self._hear(conversation)
+
+    async def _hear(self, conversation: Conversation) -> pam.Verdict | Question:
+        try:
+            heard = await conversation.heard()
+        except BaseException:
+            conversation.end()
+            raise
+        if isinstance(heard, Question):
+            return replace(heard, token=self._keep(conversation))
+        await asyncio.sleep(min(heard.delay, MAX_DELAY))
+        return heard
+
+    def _keep(self, conversation: Conversation) -> str:
+        """Keep a conversation until there are answers; return its token.
+
+        Each holds a process. One for a name from an address is enough; and where there are too
+        many, the address with most of them loses its oldest one.
+        """
+        attempt = conversation.attempt
+        for each in list(self._waiting.values()):
+            if (each.attempt.name, each.attempt.rhost) == (attempt.name, attempt.rhost):
+                self._forget(each)
+        if len(self._waiting) >= WAITING_MAX:
+            busiest = Counter(each.attempt.rhost for each in self._waiting.values()).most_common(1)
+            of_it = [each for each in self._waiting.values() if each.attempt.rhost == busiest[0][0]]
+            self._forget(of_it[0])
+        token = token_urlsafe(16)
+        self._waiting[token] = conversation
+        conversation.when_over(lambda: self._waiting.pop(token, None))
+        return token
+
+    def _forget(self, conversation: Conversation) -> None:
+        self._waiting = {key: each for key, each in self._waiting.items() if each != conversation}
+        conversation.end()

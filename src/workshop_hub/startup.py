@@ -7,8 +7,6 @@ import functools
 import sys
 import time
 from collections.abc import Callable
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitError
@@ -17,6 +15,7 @@ from workshop_hub import spec
 from workshop_hub.backends.base import Owner
 from workshop_hub.errors import ConfigError
 from workshop_hub.options import InvalidOption
+from workshop_hub.pages import add_templates
 from workshop_hub.policy.ending import Ending
 from workshop_hub.roster import Roster
 
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from jupyterhub.app import JupyterHub
 
     from workshop_hub.spawner import WorkshopSpawner
-
-TEMPLATES = str(files("workshop_hub") / "templates")
-"""Folder of our page templates; they extend the hub's own."""
 
 START_DEADLINE = 600.0
 """Seconds after which we no longer wait for the hub to listen."""
@@ -115,9 +111,7 @@ def _check_override(spawner: WorkshopSpawner, name: str, override: Any) -> None:
 
 def add_pages(app: JupyterHub) -> None:
     """Have every page of the hub tell the user what became of the user's servers."""
-    hubs_own = str(Path(app.data_files_path) / "templates")
-    others = [path for path in app.template_paths if path not in (hubs_own, TEMPLATES)]
-    app.template_paths = [*others, TEMPLATES, hubs_own]
+    add_templates(app)
     app.template_vars = {**app.template_vars, "workshop_notices": notices}
 
 

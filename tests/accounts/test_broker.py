@@ -109,7 +109,7 @@ async def test_messages_come_along_and_want_no_answer(broker: Broker) -> None:
 
     assert (await broker.ask(Attempt("wsacct-bea", "wsacct-asks", account=False), converse)).granted
     assert pam.Prompt(pam.INFO, "Mind the gap") in [
-        pam.Prompt(style, text.strip()) for style, text in seen
+        each._replace(text=each.text.strip()) for each in seen
     ]
 
 

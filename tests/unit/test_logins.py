@@ -41,7 +41,7 @@ async def test_guesses_at_a_name_from_an_address_are_made_one_after_the_other() 
     ada, elsewhere = Attempt("ada", "login", rhost="::1"), Attempt("ada", "login", rhost="::2")
     ben = Attempt("ben", "login", rhost="::1")
     tries = [
-        asyncio.ensure_future(asking.check(each, ["x"])) for each in (ada, ada, elsewhere, ben)
+        asyncio.ensure_future(asking.begin(each, ["x"])) for each in (ada, ada, elsewhere, ben)
     ]
     await settled()
     assert broker.asked == [ada, elsewhere, ben]
@@ -54,7 +54,7 @@ async def test_whoever_gives_up_lets_the_next_one_try() -> None:
     broker = SlowBroker()
     asking = Logins(broker)
     ada = Attempt("ada", "login")
-    first, second = (asyncio.ensure_future(asking.check(ada, ["x"])) for _ in range(2))
+    first, second = (asyncio.ensure_future(asking.begin(ada, ["x"])) for _ in range(2))
     await settled()
     first.cancel()
     await settled()

@@ -48,6 +48,7 @@ class Attempt:
     service: str
     encoding: str = "utf8"
     account: bool = True
+    change: bool = False
     rhost: str = ""
 
 

@@ -25,8 +25,14 @@ SECRET_MAX = 512
 MESSAGES_MAX = 32
 """PAM_MAX_NUM_MSG."""
 
+AUTHENTICATION, ACCOUNT, PASSWORD = "authentication", "account", "password"
+"""Phases: who is it, may the account be used, and the change of a password that must be."""
+
 _DISALLOW_NULL_AUTHTOK = 0x0001
 """pam_authenticate(3): an account without a password is refused, `nullok` or not."""
+
+_CHANGE_EXPIRED_AUTHTOK = 0x0020
+"""pam_chauthtok(3): only a password that has expired is changed, and the old one is asked for."""
 
 _FAIL_DELAY = 10
 """pam_set_item(3): what is called in the place of a sleep after a wrong password."""
@@ -35,10 +41,16 @@ _DELAY_FUNC = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_uint, ctypes.c_void_
 
 
 class Prompt(NamedTuple):
-    """One message of PAM's. style: HIDDEN, SHOWN, ERROR or INFO."""
+    """One message of PAM's. style: HIDDEN, SHOWN, ERROR or INFO. phase: in which it comes."""
 
     style: int
     text: str
+    phase: str = AUTHENTICATION
+
+    @property
+    def asks(self) -> bool:
+        """Whether it wants an answer."""
+        return self.style in (HIDDEN, SHOWN)
 
 
 Converse: TypeAlias = "Callable[[list[Prompt]], Sequence[str | None] | None]"
@@ -49,7 +61,7 @@ Converse: TypeAlias = "Callable[[list[Prompt]], Sequence[str | None] | None]"
 class Verdict:
     """What PAM said.
 
-    code: PAM's number, 0 for yes. phase: "authentication" or "account".
+    code: PAM's number, 0 for yes. phase: AUTHENTICATION, ACCOUNT or PASSWORD.
     message: PAM's own words, for the administrator's log. delay: seconds that whoever tried is to
     wait for the answer.
     """
@@ -66,36 +78,49 @@ class Verdict:
 
 
 def transact(
-    name: str, converse: Converse, *, service: str, encoding: str, account: bool, rhost: str = ""
+    name: str,
+    converse: Converse,
+    *,
+    service: str,
+    encoding: str,
+    account: bool,
+    change: bool = False,
+    rhost: str = "",
 ) -> Verdict:
     """Ask PAM whether `name` may log in. Blocks.
 
-    account: ask also whether the account may be used now (expiry, access rules). rhost: where the
-    login comes from, for the machine's log and rules.
+    account: ask also whether the account may be used now (expiry, access rules). change: where its
+    password must be changed first, have that done. rhost: where the login comes from, for the
+    machine's log and rules.
 
     pamela.authenticate() has no way to pass flags, and asks about the account twice or always.
     """
-    told = _conversation(converse, encoding)  # must outlive the handle
+    phases = [AUTHENTICATION]
+    told = _conversation(converse, encoding, phases)  # must outlive the handle
     try:
         handle = pamela.pam_start(service, name, conv_func=told, encoding=encoding)
     except pamela.PAMError as exc:
-        return Verdict(exc.errno or -1, "authentication", exc.message)
+        return Verdict(exc.errno or -1, AUTHENTICATION, exc.message)
     except UnicodeError as exc:
-        return Verdict(-1, "authentication", f"the name cannot be written in {encoding}: {exc}")
+        return Verdict(-1, AUTHENTICATION, f"the name cannot be written in {encoding}: {exc}")
     delays: list[float] = []
     delay = _DELAY_FUNC(lambda _code, microseconds, _data: delays.append(microseconds / 1e6))
     pamela.PAM_SET_ITEM(handle, _FAIL_DELAY, ctypes.cast(delay, ctypes.c_char_p))
     if rhost:
         pamela.PAM_SET_ITEM(handle, pamela.PAM_RHOST, rhost.encode("ascii", "replace"))
-    phase, code = "authentication", pamela.PAM_AUTHENTICATE(handle, _DISALLOW_NULL_AUTHTOK)
+    code = pamela.PAM_AUTHENTICATE(handle, _DISALLOW_NULL_AUTHTOK)
     if code == 0 and account:
-        phase, code = "account", pamela.PAM_ACCT_MGMT(handle, _DISALLOW_NULL_AUTHTOK)
+        phases.append(ACCOUNT)
+        code = pamela.PAM_ACCT_MGMT(handle, _DISALLOW_NULL_AUTHTOK)
+        if code == MUST_CHANGE and change:
+            phases.append(PASSWORD)
+            code = pamela.PAM_CHAUTHTOK(handle, _CHANGE_EXPIRED_AUTHTOK)
     if code == 0:
         # Kerberos and the like keep what they got; a failure here is no reason to refuse
         pamela.PAM_SETCRED(handle, pamela.PAM_REINITIALIZE_CRED)
     message = pamela.pam_strerror(handle, code) if code else ""
     pamela.PAM_END(handle, code)
-    return Verdict(code, phase, message, max(delays, default=0.0) if code else 0.0)
+    return Verdict(code, phases[-1], message, max(delays, default=0.0) if code else 0.0)
 
 
 def check(
@@ -110,7 +135,7 @@ def answers(secrets: Sequence[str]) -> Converse:
     left = list(secrets)
 
     def converse(prompts: list[Prompt]) -> list[str | None] | None:
-        wanted = [prompt.style in (HIDDEN, SHOWN) for prompt in prompts]
+        wanted = [prompt.asks for prompt in prompts]
         if any(prompt.style == SHOWN for prompt in prompts) or sum(wanted) > len(left):
             return None
         return [left.pop(0) if wants else None for wants in wanted]
@@ -122,20 +147,26 @@ def unusable_secrets(secrets: tuple[str, ...], encoding: str) -> str:
     """Say why PAM cannot be asked about a password and what may follow it; or ""."""
     if not secrets[0]:
         return "the password is empty"
-    for secret in secrets:
-        if "\0" in secret:
-            return "the password has a NUL"
-        try:
-            size = len(secret.encode(encoding))
-        except UnicodeError:
-            return f"the password cannot be written in {encoding}"
-        if size > SECRET_MAX:
-            return f"the password has {size} bytes; PAM takes {SECRET_MAX}"
-    return ""
+    reasons = (unusable(secret, encoding) for secret in secrets)
+    return next((f"the password {reason}" for reason in reasons if reason), "")
 
 
-def _conversation(converse: Converse, encoding: str) -> Any:
-    """Return what PAM calls for its messages (pam_conv(3)); it frees what it is given."""
+def unusable(answer: str, encoding: str) -> str:
+    """Say what keeps PAM from taking an answer: "has ..." or "cannot ..."; or ""."""
+    if "\0" in answer:
+        return "has a NUL"
+    try:
+        size = len(answer.encode(encoding))
+    except UnicodeError:
+        return f"cannot be written in {encoding}"
+    return f"has {size} bytes; PAM takes {SECRET_MAX}" if size > SECRET_MAX else ""
+
+
+def _conversation(converse: Converse, encoding: str, phases: Sequence[str]) -> Any:
+    """Return what PAM calls for its messages (pam_conv(3)); it frees what it is given.
+
+    phases: the last is the one that PAM is in.
+    """
 
     @pamela.CONV_FUNC  # type: ignore[untyped-decorator, unused-ignore]
     def called(count: int, messages: Any, response: Any, _data: Any) -> int:
@@ -143,7 +174,9 @@ def _conversation(converse: Converse, encoding: str) -> Any:
             if not 0 < count <= MESSAGES_MAX:
                 return GIVEN_UP
             found = [messages[number].contents for number in range(count)]
-            prompts = [Prompt(each.msg_style, _text(each.msg, encoding)) for each in found]
+            prompts = [
+                Prompt(each.msg_style, _text(each.msg, encoding), phases[-1]) for each in found
+            ]
             answered = converse(prompts)
             if answered is None or len(answered) != count:
                 return GIVEN_UP

@@ -9,8 +9,8 @@ Standard input is a socket (SOCK_SEQPACKET). Each message on it brings one end o
 this program forks a child for it, and ends when the first is closed. Over the other go lines of
 JSON, the child's and its asker's by turns:
 
-    asker   {"name": ..., "service": ..., "encoding": ..., "account": ..., "rhost": ...}
-    child   {"prompts": [[style, text], ...]}      as often as PAM asks
+    asker   {"name": ..., "service": ...}          what else pam.transact takes
+    child   {"prompts": [[style, text, phase], ...]}   as often as PAM asks
     asker   {"answers": [text or null, ...]}       null alone: it gives up
     child   {"verdict": {...}}                     the fields of pam.Verdict; the last word
 """
@@ -34,7 +34,7 @@ from typing import Any
 
 from workshop_hub.system import pam
 
-LIFETIME = 300
+LIFETIME = 900
 """Seconds after which a child is ended whatever PAM does; its asker has given up before."""
 
 LINE_MAX = 65536
