@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from accounts.browser import chromium as chromium  # a fixture
 
 from hubs import Hub
 from support import require

@@ -8,7 +8,12 @@ import struct
 from collections.abc import Iterator
 
 import pytest
+from accounts.browser import PHONE, Chromium, picture, too_wide
 from accounts.conftest import PASSWORD, Hubs, Machine
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.wait import WebDriverWait
 
 from hubs import Answer, Browser, Hub, words
 
@@ -72,10 +77,9 @@ def due(prepared: Machine) -> Iterator[str]:
 
 
 @pytest.fixture
-def codes(prepared: Machine) -> Iterator[None]:
+def codes(prepared: Machine) -> None:
     """Begin the account's codes anew."""
     prepared.write("/etc/wsacct-oath", f"HOTP wsacct-ola - {SECRET.hex()}\n", "600")
-    yield
 
 
 def fields(page: Answer) -> dict[str, str]:
@@ -216,3 +220,44 @@ def test_the_first_page_may_ask_for_the_code_as_well(
     page = browser.open("/hub/login")
     answer(browser, page, username="wsacct-ola", password=PASSWORD, otp=code(0))
     assert who(browser) == "wsacct-ola"
+
+
+def fill_in(browser: WebDriver, **values: str) -> None:
+    """Type into the page's fields, and send them as somebody at a keyboard does."""
+    for name, value in values.items():
+        field = browser.find_element("name", name)
+        field.send_keys(value)
+    field.send_keys(Keys.ENTER)
+    WebDriverWait(browser, 60).until(staleness_of(field))
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_pages_are_readable_on_a_telephone_and_need_no_javascript(
+    changing: Hub, coded: Hub, due: str, codes: None, chromium: Chromium, javascript: bool
+) -> None:
+    browser = chromium(width=PHONE, javascript=javascript)
+    browser.get(f"{coded.root}/hub/login")
+    assert_readable(browser, f"login-{javascript}")
+    fill_in(browser, username="wsacct-ola", password=PASSWORD)
+    assert_readable(browser, f"code-{javascript}")
+    fill_in(browser, answer0=code(0))
+    assert browser.current_url.endswith("/hub/home")
+    browser.delete_all_cookies()
+    browser.get(f"{changing.root}/hub/login")
+    fill_in(browser, username=due, password=PASSWORD)
+    assert_readable(browser, f"change-{javascript}")
+    fill_in(browser, old=PASSWORD, new="abc", again="abc")
+    assert "must choose a longer password" in browser.find_element("id", "login-main").text
+    assert_readable(browser, f"complaint-{javascript}")
+    fill_in(browser, new=NEW, again=NEW)
+    assert browser.current_url.endswith("/hub/home")
+
+
+def assert_readable(browser: WebDriver, name: str) -> None:
+    """Check that nothing of a form lies beside the screen, and its letters are not small."""
+    picture(browser, name)
+    assert too_wide(browser) <= 0
+    for field in browser.find_elements("css selector", "form input:not([type=hidden])"):
+        assert field.rect["x"] >= 0
+        assert field.rect["x"] + field.rect["width"] <= PHONE
+        assert float(field.value_of_css_property("font-size").removesuffix("px")) >= 14
