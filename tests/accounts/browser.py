@@ -39,7 +39,7 @@ class Chromium:
             f"--user-data-dir={profile}",
             f"--window-size={max(width, 600)},900",
             "--no-first-run",
-            "--disable-background-networking",  # nothing is asked of its makers, who may be far away
+            "--disable-background-networking",  # it asks its makers for nothing
             "--disable-component-update",
             "--disable-sync",
             "--disable-dev-shm-usage",  # a container's may be small
