@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import ClassVar
 
@@ -171,3 +171,22 @@ class AccountCreationFailed(WorkshopError):
     """A system account could not be made."""
 
     label = "account_creation"
+
+
+class UsersRefused(WorkshopError):
+    """`workshop-hub users` was asked for what cannot be done; nothing was changed."""
+
+    label = "users_refused"
+
+    @classmethod
+    def listing(cls, problems: Sequence[str]) -> UsersRefused:
+        """Make one error of several, each a sentence; of one alone, that one."""
+        if len(problems) == 1:
+            return cls(problems[0])
+        return cls(f"{len(problems)} things are wrong; nothing was done.", log="\n".join(problems))
+
+
+class UsersFailed(WorkshopError):
+    """Something that `workshop-hub users` did for a person failed; it says what is there now."""
+
+    label = "users_failed"

@@ -9,6 +9,7 @@ from workshop_hub.cli.demo import demo
 from workshop_hub.cli.doctor import doctor
 from workshop_hub.cli.launcher import launcher
 from workshop_hub.cli.units import units
+from workshop_hub.cli.users import users
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,3 +22,4 @@ main.add_command(demo)
 main.add_command(doctor)
 main.add_command(launcher)
 main.add_command(units)
+main.add_command(users)

@@ -1,0 +1,1 @@
+"""People of a workshop: accounts in bulk, their passwords, and the sheet to hand out."""
