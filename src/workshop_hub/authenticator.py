@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-from jupyterhub.auth import PAMAuthenticator
 from jupyterhub.utils import maybe_future
 from tornado.web import HTTPError
-from traitlets import Bool, Float, Integer, Unicode, default
+from traitlets import Float, Unicode, default
 
 from workshop_hub import client, logins
 from workshop_hub.conversation import Question
@@ -21,28 +20,12 @@ from workshop_hub.login_handler import Asked, WorkshopLoginHandler
 from workshop_hub.logins import Logins
 from workshop_hub.pages import add_templates
 from workshop_hub.system import accounts, pam
-from workshop_hub.system.accounts import Account, Membership
 from workshop_hub.system.broker import Attempt, Broker
 from workshop_hub.system.useradd import AccountCreator, default_command, home_problem
+from workshop_hub.who import STANDING, People
 
 NAME_PATTERN = r"[a-z_][a-z0-9_-]{0,31}"
 """What useradd(8) calls a name that works everywhere."""
-
-_STANDING = "workshop_standing"
-"""Key of the hub's authentication model under which a login's look-ups travel."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What the machine says of `name`: looked up once per login, off the event loop.
-
-    account: None where the machine has none of that name.
-    membership: which of the groups that the options name it belongs to.
-    """
-
-    name: str
-    account: Account | None
-    membership: Membership
 
 
 @dataclass(frozen=True)
@@ -57,7 +40,7 @@ def _origin(handler: Any) -> str:
     return "" if handler is None else client.address(handler.request)
 
 
-class WorkshopAuthenticator(PAMAuthenticator):
+class WorkshopAuthenticator(People):
     """Checks passwords with PAM; lets in people, and no system accounts; makes accounts.
 
     The name is brought into its one form (lower case, `username_map`) first. PAM checks that
@@ -70,24 +53,6 @@ class WorkshopAuthenticator(PAMAuthenticator):
         Regular expression that the whole of a name must match, after it was lower-cased and mapped.
         PAM is not asked about other names. An empty text allows every name that is safe to pass to
         programs. Example, for names with dots and a domain: `[a-z][a-z0-9._@-]{0,63}`.
-        """,
-    ).tag(config=True)
-
-    min_uid = Integer(
-        accounts.DEFAULT_UID_MIN,
-        min=1,
-        help="""
-        The first uid that belongs to a person; accounts below it are refused. The default is
-        UID_MIN of /etc/login.defs, 1000 on most systems. root is refused whatever the value.
-        Example: 500, on a site whose accounts are that old.
-        """,
-    ).tag(config=True)
-
-    require_login_shell = Bool(
-        True,
-        help="""
-        Refuse accounts whose shell is nologin or false, or is not listed in /etc/shells. False
-        lets them in, for a site whose people may use the hub and not ssh.
         """,
     ).tag(config=True)
 
@@ -108,10 +73,6 @@ class WorkshopAuthenticator(PAMAuthenticator):
     @default("service")
     def _default_service(self) -> str:
         return logins.service()
-
-    @default("min_uid")
-    def _default_min_uid(self) -> int:
-        return max(1, accounts.uid_min())
 
     @default("add_user_cmd")
     def _default_add_user_cmd(self) -> list[str]:
@@ -170,7 +131,7 @@ class WorkshopAuthenticator(PAMAuthenticator):
                 if heard.phase in (pam.ACCOUNT, pam.PASSWORD):  # the password is right
                     raise HTTPError(403, logins.sentence(heard))
                 return None
-            return {"name": name, _STANDING: await self._look_up(name)}
+            return {"name": name, STANDING: await self._look_up(name)}
         except WorkshopError as exc:
             raise HTTPError(503, exc.sentence) from exc
 
@@ -233,48 +194,7 @@ class WorkshopAuthenticator(PAMAuthenticator):
         reason = f"{asked}{verdict.message}"
         self.log.warning("Login of %r@%s refused: %s", shown, _origin(handler) or "?", reason)
 
-    # --- who may enter, and as what
-
-    def check_blocked_users(
-        self, username: str, authentication: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Say whether nothing speaks against the name: the hub asks this at every login.
-
-        So an account that is no person's is refused here too, even where a site's own
-        `authenticate` lets it through.
-        """
-        if not super().check_blocked_users(username, authentication):
-            return False
-        account = (self._known(username, authentication) or self._look_up_now(username)).account
-        reason = self._not_a_person(account) if account else ""
-        if reason:
-            self.log.warning("%r may not enter: %s", username, reason)
-        return not reason
-
-    def check_allowed_groups(
-        self, username: str, authentication: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Say whether the account is in one of `allowed_groups`; without an account it is not."""
-        if not self.allowed_groups:
-            return False
-        standing = self._known(username, authentication) or self._look_up_now(username)
-        self._warn_of_missing("allowed_groups", standing.membership)
-        return bool(standing.membership.groups & self.allowed_groups)
-
-    async def is_admin(self, handler: Any, authentication: Mapping[str, Any]) -> bool | None:
-        """Say whether this is an administrator; None leaves it as the hub has it.
-
-        With `admin_groups` the groups decide: who is in none of them is no administrator, unless
-        `admin_users` has the name. A group that is missing has no members.
-        """
-        name = authentication["name"]
-        if name in self.admin_users:
-            return True
-        if not self.admin_groups:
-            return None
-        standing = self._known(name, authentication) or await self._look_up(name)
-        self._warn_of_missing("admin_groups", standing.membership)
-        return bool(standing.membership.groups & self.admin_groups)
+    # --- accounts
 
     async def run_post_auth_hook(self, handler: Any, auth_model: dict[str, Any]) -> dict[str, Any]:
         """Make a missing account before the hub records the user, then run the site's hook.
@@ -287,16 +207,7 @@ class WorkshopAuthenticator(PAMAuthenticator):
         except WorkshopError as exc:
             self.log.error("Login of %r refused: %s", auth_model["name"], exc)
             raise HTTPError(403 if exc.is_refusal else 500, exc.sentence) from exc
-        return cast("dict[str, Any]", await super().run_post_auth_hook(handler, auth_model))
-
-    def check_allow_config(self) -> None:
-        """Warn, at the hub's start, of options that cannot do what they say."""
-        super().check_allow_config()
-        for option in ("allowed_groups", "admin_groups"):
-            names = getattr(self, option)
-            self._warn_of_missing(option, accounts.membership(None, names))
-
-    # --- accounts
+        return await super().run_post_auth_hook(handler, auth_model)
 
     async def add_user(self, user: Any) -> None:
         """Take a user in; where the machine has no such account, make it (`create_system_users`).
@@ -344,35 +255,3 @@ class WorkshopAuthenticator(PAMAuthenticator):
         return AccountCreator(
             self.add_user_cmd, timeout=self.add_user_timeout, refuse=self._not_a_person
         )
-
-    # --- look-ups
-
-    def _not_a_person(self, account: Account) -> str:
-        shells = accounts.login_shells() if self.require_login_shell else None
-        return accounts.not_a_person(account, min_uid=self.min_uid, shells=shells)
-
-    def _look_up_now(self, name: str) -> Standing:
-        account = accounts.find_or_none(name)
-        groups = self.allowed_groups | self.admin_groups
-        return Standing(name, account, accounts.membership(account, groups))
-
-    async def _look_up(self, name: str) -> Standing:
-        return await accounts.off_loop(lambda: self._look_up_now(name))
-
-    def _known(self, name: str, authentication: Mapping[str, Any] | None) -> Standing | None:
-        """Return what this login looked up; None where a site's own `authenticate` did not.
-
-        It travels along so that hooks which need it can stay plain functions: one that a subclass
-        calls without `await` would say yes to everybody, because a coroutine is true.
-        """
-        known = (authentication or {}).get(_STANDING)
-        return known if isinstance(known, Standing) and known.name == name else None
-
-    def _warn_of_missing(self, option: str, membership: Membership) -> None:
-        for group in sorted(membership.missing & getattr(self, option)):
-            self.log.warning(
-                'The option %s names the group "%s", which this machine does not have: it has no '
-                "members. Create it (groupadd), or correct the name.",
-                option,
-                group,
-            )

@@ -26,12 +26,13 @@ PASSWORD = "a long sentence of theirs"
 
 PRIVATE = """
 mount -t tmpfs -o mode=755 private "$1"
-mkdir "$1/etc" "$1/home" "$1/log" "$1/mail"
+mkdir "$1/etc" "$1/home" "$1/log" "$1/mail" "$1/extrausers"
 cp -a /etc/. "$1/etc/"
 mount --bind "$1/etc" /etc
 mount --bind "$1/home" /home
 mount --bind "$1/log" /var/log
 mount --bind "$1/mail" /var/mail
+if [ -d /var/lib/extrausers ]; then mount --bind "$1/extrausers" /var/lib/extrausers; fi
 printf 'auth required pam_unix.so nullok nodelay\\naccount required pam_unix.so\\n' \
     >/etc/pam.d/workshop-test
 printf 'auth required pam_permit.so\\naccount required pam_permit.so\\n' \
@@ -54,7 +55,14 @@ c.JupyterHub.authenticator_class = WorkshopAuthenticator
 c.PAMAuthenticator.service = "workshop-test"
 c.JupyterHub.services = [dict(name="tests", api_token={token!r})]
 c.JupyterHub.load_roles = [dict(name="tests", services=["tests"], scopes=[
-    "admin:users", "list:users", "read:hub", "delete:users"])]
+    "admin:users", "admin:servers", "access:servers", "list:users", "read:hub", "delete:users"])]
+"""
+
+
+WITH_PROXY = """
+c.JupyterHub.proxy_class = "configurable-http-proxy"
+c.ConfigurableHTTPProxy.command = [{program!r}]
+c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{{proxy_port}}"
 """
 
 
@@ -151,10 +159,20 @@ class Hubs:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self._started: list[AccountsHub] = []
+        self._started: list[Hub] = []
 
-    def start(self, config: str, *, as_user: str = "", files: dict[str, str] | None = None) -> Hub:
-        """Start a hub. as_user: account of the namespace. files: programs for its folder."""
+    def start(
+        self,
+        config: str,
+        *,
+        as_user: str = "",
+        files: dict[str, str] | None = None,
+        proxy: bool = False,
+    ) -> Hub:
+        """Start a hub. as_user: account of the namespace. files: programs for its folder.
+
+        proxy: whether it has a proxy, through which it is asked.
+        """
         folder = Path(tempfile.mkdtemp(prefix="workshop-accounts-hub-"))
         entry = [sys.executable, "-m", "jupyterhub"]
         if as_user:
@@ -171,7 +189,11 @@ class Hubs:
         for name, text in (files or {}).items():
             (folder / name).write_text(f"#!/bin/sh\n{text}\n")
             (folder / name).chmod(0o755)
-        hub = AccountsHub(folder, config, base=BASE_CONFIG, bin_dir=bin_dir)
+        kind, base = AccountsHub, BASE_CONFIG
+        if proxy:
+            program = Path(sys.executable).parent / "configurable-http-proxy"
+            kind, base = Hub, base + WITH_PROXY.format(program=str(program))
+        hub = kind(folder, config, base=base, bin_dir=bin_dir)
         if as_user:
             for path in (folder, *folder.iterdir()):
                 os.chown(path, account.uid, account.gid)
@@ -180,6 +202,10 @@ class Hubs:
 
     def close(self) -> None:
         for hub in self._started:
+            if hub.process is not None and hub.process.poll() is None:
+                for user in hub.api("GET", "/users").json:
+                    for server in user.get("servers") or {}:
+                        hub.stop_server(user["name"], server)
             hub.kill()
             shutil.rmtree(hub.folder)
 

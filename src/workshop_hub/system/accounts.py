@@ -9,6 +9,7 @@ import pwd
 import unicodedata
 from collections.abc import Callable, Iterable, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,8 +19,10 @@ from workshop_hub.system.deadline import within
 
 T = TypeVar("T")
 
+LOGIN_DEFS = Path("/etc/login.defs")
+
 DEFAULT_UID_MIN = 1000
-"""What login.defs(5) means by UID_MIN where the file does not set it."""
+"""What login.defs(5) means by UID_MIN and GID_MIN where the file does not set them."""
 
 NAME_MAX = 255
 """Characters of an account's name at most (LOGIN_NAME_MAX of limits.h, without the NUL)."""
@@ -95,17 +98,35 @@ def group_name(gid: int) -> str:
         return str(gid)
 
 
-def uid_min(login_defs: Path = Path("/etc/login.defs")) -> int:
+def named_groups(account: Account) -> list[tuple[str, int]]:
+    """Return names and ids of the account's groups, without those that have no name. May block."""
+    found = []
+    for gid in account.groups:
+        with suppress(KeyError):
+            found.append((grp.getgrgid(gid).gr_name, gid))
+    return found
+
+
+def uid_min(login_defs: Path = LOGIN_DEFS) -> int:
     """Return the first uid that belongs to a person (UID_MIN of login.defs(5))."""
+    return _number("UID_MIN", login_defs, DEFAULT_UID_MIN)
+
+
+def gid_min(login_defs: Path = LOGIN_DEFS) -> int:
+    """Return the first id of a group of people (GID_MIN of login.defs(5))."""
+    return _number("GID_MIN", login_defs, DEFAULT_UID_MIN)
+
+
+def _number(name: str, login_defs: Path, otherwise: int) -> int:
     try:
         text = login_defs.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return DEFAULT_UID_MIN
+        return otherwise
     for line in text.splitlines():
         words = line.split()
-        if len(words) >= 2 and words[0] == "UID_MIN" and words[1].isdecimal():
+        if len(words) >= 2 and words[0] == name and words[1].isdecimal():
             return int(words[1])
-    return DEFAULT_UID_MIN
+    return otherwise
 
 
 def find_or_none(name: str) -> Account | None:

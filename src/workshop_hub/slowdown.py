@@ -1,0 +1,324 @@
+"""How long to wait before the next guess at a password: exponential, bounded, forgotten with time.
+
+Three counts decide, because there are three ways to guess:
+
+- One name from one address. 5 tries are free, as people mistype. Then 1, 2, 4, ... 60 seconds. The
+  count goes down by one in 2 minutes: half an hour later it is as if nothing had been.
+- Many names from one address. 300 tries are free, then 1, 2, 4, 8, 15 seconds. Who logs in takes
+  back what was counted for the name, and the count goes down by 3 a minute, where a stubborn person
+  adds one. So a class of 40 behind one address meets nothing of it, whoever mistypes, nor does a
+  lecture of 300 that arrives in the same second; who goes through a class again and again does.
+- One name from many addresses. 30 tries are free, then each address waits 1, 2, 4, ... 60 seconds
+  before each of its tries.
+
+Nobody is locked out. No wait is longer than 60 seconds. What is not let through is not counted, so
+that who asks too early does not wait longer. A wait for a name that others guess at from elsewhere
+is a promise: it ends when it was said to end, whatever they do meanwhile. Behind one address that
+is used for guessing, the next try is for whoever asks first. Who has logged in before in the same
+browser (`KnownBrowsers`) has a count apart, and meets none of what strangers do.
+
+In the long run one name can be guessed at 1440 times a day from one address, and one address can
+make 5760 guesses a day at whatever names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What is free, and what follows.
+
+    free: tries without a wait. longest: seconds of the longest wait. forgotten: seconds in which
+    the count goes down by one. most: where the count ends.
+    """
+
+    free: int
+    longest: float
+    forgotten: float
+    most: int
+
+    def wait(self, tries: float) -> float:
+        """Return the seconds to wait after so many tries."""
+        beyond = math.ceil(tries) - self.free
+        return 0.0 if beyond < 0 else min(self.longest, 2.0 ** min(beyond, 32))
+
+
+PAIR = Allowance(free=5, longest=60.0, forgotten=120.0, most=12)
+"""One name from one address, or in one browser that the name has logged in from."""
+
+ADDRESS = Allowance(free=300, longest=15.0, forgotten=20.0, most=600)
+"""All names from one address; forgotten in up to 100 minutes after the last guess."""
+
+NAME = Allowance(free=30, longest=60.0, forgotten=60.0, most=60)
+"""One name from all addresses."""
+
+ENTRIES = 10_000
+"""Counts that are kept of each of the four kinds: some 10 MB together, however much is guessed."""
+
+ROUNDING = 0.001
+"""Seconds: who waits exactly as long as was said is not sent away for a bit of a floating point."""
+
+COOKIE_DAYS = 90
+"""Days for which a browser is known after a login."""
+
+COOKIE_NAMES = 8
+"""Names at most that a browser is known for, the newest: a machine that a class shares."""
+
+
+@dataclass
+class _Count:
+    """Tries, as of `at`.
+
+    opens: when the next try is let through. promised: it has waited, or is waiting, for what others
+    do to the name.
+    """
+
+    at: float
+    tries: float = 0.0
+    opens: float = 0.0
+    promised: bool = False
+
+
+class _Counts:
+    """The newest `size` counts of one kind."""
+
+    def __init__(self, allowance: Allowance, size: int) -> None:
+        self.allowance = allowance
+        self._size = size
+        self._counts: OrderedDict[bytes, _Count] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def look(self, key: bytes, now: float) -> _Count:
+        """Return the count as it is now; a new one is not kept yet."""
+        count = self._counts.get(key)
+        if count is None:
+            return _Count(at=now)
+        self._counts.move_to_end(key)
+        count.tries = max(0.0, count.tries - (now - count.at) / self.allowance.forgotten)
+        count.at = now
+        return count
+
+    def keep(self, key: bytes, count: _Count) -> None:
+        """Keep a count, in the place of the one that was longest not asked for."""
+        if key not in self._counts and len(self._counts) >= self._size:
+            self._counts.popitem(last=False)
+        self._counts[key] = count
+
+    def change(self, key: bytes, count: _Count, tries: float) -> None:
+        """Count more tries, or take some back."""
+        count.tries = min(max(0.0, count.tries + tries), float(self.allowance.most))
+        self.keep(key, count)
+
+
+@dataclass(frozen=True)
+class _Here:
+    """The three counts of one try by a stranger, and their keys."""
+
+    pair: _Count
+    address: _Count
+    name: _Count
+    keys: tuple[bytes, bytes, bytes]
+
+
+class Slowdown:
+    """Counts tries at names, and says how long to wait for the next one.
+
+    clock: monotonic seconds. entries: counts that are kept of each kind. Names are the canonical
+    ones. Addresses are as `client.address` gives them; of IPv6, a network of 64 bits is one
+    address, since whoever has one of it has them all. browser: what `KnownBrowsers.check` returns.
+
+    Names and addresses made up make old counts give way to new ones. That frees nobody from a count
+    that hinders him: what is not let through is not kept, an address that is slowed gets through
+    with four new names a minute, its own count is kept apart from the names', and a count that is
+    in use is the last to give way.
+    """
+
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, entries: int = ENTRIES
+    ) -> None:
+        self._clock = clock
+        self._pairs = _Counts(PAIR, entries)
+        self._browsers = _Counts(PAIR, entries)
+        self._addresses = _Counts(ADDRESS, entries)
+        self._names = _Counts(NAME, entries)
+
+    def __len__(self) -> int:
+        """Return how many counts are kept, of all kinds."""
+        kinds = (self._pairs, self._browsers, self._addresses, self._names)
+        return sum(len(kind) for kind in kinds)
+
+    def wait(self, name: str, address: str, browser: str = "") -> float:
+        """Return the seconds to wait before a try at `name`; 0 lets it through, and counts it.
+
+        It is counted before its end is known, so that many at the same time gain nothing. Tell how
+        it ended: `failed`, `succeeded` or `withdrawn`; without that it counts as failed.
+        """
+        now = self._clock()
+        if browser:
+            key = _key(name, browser)
+            own = self._browsers.look(key, now)
+            if own.opens > now + ROUNDING:
+                return own.opens - now
+            self._browsers.change(key, own, 1)
+            own.opens = now + PAIR.wait(own.tries)
+            return 0.0
+        here = self._here(name, address, now)
+        self._promise(here, now)
+        opens = max(here.pair.opens, here.address.opens)
+        if opens > now + ROUNDING:
+            return opens - now
+        self._change(here, 1)
+        self._close(here, now)
+        return 0.0
+
+    def failed(self, name: str, address: str, browser: str = "") -> None:
+        """Note that a try was wrong: the wait begins now, when the answer is known."""
+        now = self._clock()
+        if not browser:
+            self._close(self._here(name, address, now), now)
+            return
+        own = self._browsers.look(_key(name, browser), now)
+        own.opens = now + PAIR.wait(own.tries)
+
+    def succeeded(self, name: str, address: str, browser: str = "") -> None:
+        """Forget what was counted of this name here: it was its owner."""
+        now = self._clock()
+        if browser:
+            key = _key(name, browser)
+            self._browsers.keep(key, _Count(at=now))
+            return
+        here = self._here(name, address, now)
+        self._change(here, -math.ceil(here.pair.tries))
+        here.address.opens = here.pair.opens = now
+        here.pair.promised = True
+
+    def withdrawn(self, name: str, address: str, browser: str = "") -> None:
+        """Take back a try that had no answer because the machine could give none."""
+        now = self._clock()
+        if browser:
+            key = _key(name, browser)
+            own = self._browsers.look(key, now)
+            self._browsers.change(key, own, -1)
+            own.opens = now
+            return
+        here = self._here(name, address, now)
+        self._change(here, -1)
+        here.address.opens = here.pair.opens = now
+
+    def _here(self, name: str, address: str, now: float) -> _Here:
+        network = _network(address)
+        keys = (_key(name, network), _key(network), _key(name))
+        return _Here(
+            self._pairs.look(keys[0], now),
+            self._addresses.look(keys[1], now),
+            self._names.look(keys[2], now),
+            keys,
+        )
+
+    def _change(self, here: _Here, tries: int) -> None:
+        self._pairs.change(here.keys[0], here.pair, tries)
+        self._addresses.change(here.keys[1], here.address, tries)
+        self._names.change(here.keys[2], here.name, tries)
+
+    def _promise(self, here: _Here, now: float) -> None:
+        """Have a name wait that is guessed at from many addresses: once for each try from here."""
+        pause = NAME.wait(here.name.tries)
+        if pause and not here.pair.promised:
+            here.pair.promised = True
+            here.pair.opens = max(here.pair.opens, now + pause)
+            self._pairs.keep(here.keys[0], here.pair)
+
+    def _close(self, here: _Here, now: float) -> None:
+        pause = NAME.wait(here.name.tries)
+        here.pair.promised = pause > 0
+        here.pair.opens = now + max(PAIR.wait(here.pair.tries), pause)
+        here.address.opens = now + ADDRESS.wait(here.address.tries)
+
+
+class KnownBrowsers:
+    """Makes and checks the value of a cookie: who has logged in before in this browser.
+
+    key: 32 bytes or more that only the hub has, for example from `key_from`. clock: seconds since
+    1970, for the cookie outlives the hub. Keep it as a cookie with HttpOnly and SameSite=Lax, for
+    `lifetime` seconds.
+
+    The value has no name in it that a person could read, and cannot be made without a login: it is
+    `1.ID.NAMES.SIGNATURE`, where NAMES has for each name the time until which it is known, and a
+    hash with the key. A copy of it is worth a count of its own, and no more: 5 free tries, then the
+    same waits, at the names in it.
+    """
+
+    lifetime = COOKIE_DAYS * 86400
+
+    def __init__(self, key: bytes, *, clock: Callable[[], float] = time.time) -> None:
+        self._key = key
+        self._clock = clock
+
+    @staticmethod
+    def key_from(cookie_secret: bytes) -> bytes:
+        """Return a key made from the hub's secret, which outlives restarts."""
+        return hmac.new(cookie_secret, b"workshop-hub known browsers", hashlib.sha256).digest()
+
+    def check(self, value: str, name: str) -> str:
+        """Return the browser's id where `name` has logged in in it; "" for anything else."""
+        found = self._read(value)
+        if found is None:
+            return ""
+        browser, names = found
+        return browser if names.get(self._sign(f"{browser}.{name}"), 0) > self._clock() else ""
+
+    def add(self, value: str, name: str) -> str:
+        """Return the cookie's new value after a login. value: the old one; "" where none is."""
+        browser, names = self._read(value) or (secrets.token_hex(16), {})
+        now = self._clock()
+        names[self._sign(f"{browser}.{name}")] = int(now + self.lifetime)
+        newest = sorted(names.items(), key=lambda entry: entry[1])[-COOKIE_NAMES:]
+        listed = "-".join(f"{known}_{until}" for known, until in newest if until > now)
+        text = f"1.{browser}.{listed}"
+        return f"{text}.{self._sign(text)}"
+
+    def _read(self, value: str) -> tuple[str, dict[str, int]] | None:
+        text, _, signature = value.rpartition(".")
+        # compared as bytes: a text that is not ASCII raises TypeError
+        if not hmac.compare_digest(
+            signature.encode(errors="surrogatepass"), self._sign(text).encode()
+        ):
+            return None
+        _, browser, listed = text.split(".")
+        entries = (entry.split("_") for entry in listed.split("-"))
+        return browser, {known: int(until) for known, until in entries}
+
+    def _sign(self, text: str) -> str:
+        return hmac.new(self._key, _bytes(text), hashlib.sha256).hexdigest()[:40]
+
+
+def _network(address: str) -> str:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
+        return f"{int(found) >> 64:x}::/64"
+    return address
+
+
+def _key(*words: str) -> bytes:
+    """Return 16 bytes for a few words of any length."""
+    whole = b"".join(hashlib.sha256(_bytes(word)).digest() for word in words)
+    return hashlib.sha256(whole).digest()[:16]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
