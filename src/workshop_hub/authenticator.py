@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
 from jupyterhub.utils import maybe_future
 from tornado.web import HTTPError
-from traitlets import Float, Unicode, default
+from traitlets import Bool, Float, Unicode, default
 
 from workshop_hub import client, logins
 from workshop_hub.conversation import Question
 from workshop_hub.errors import AccountRefused, WorkshopError
+from workshop_hub.guesses import Guesses
 from workshop_hub.login_handler import Asked, WorkshopLoginHandler
 from workshop_hub.logins import Logins
 from workshop_hub.pages import add_templates
@@ -62,6 +63,17 @@ class WorkshopAuthenticator(People):
         help="""
         Seconds that `add_user_cmd` may take for one account before it is stopped, for example
         120 where it copies a large home folder.
+        """,
+    ).tag(config=True)
+
+    slow_guessing = Bool(
+        True,
+        help="""
+        Slow guessing at passwords down: after five wrong ones for a name from an address, the next
+        try has to wait a second, then two, at most a minute; many wrong ones from an address, or
+        for a name from many addresses, do the same. Nobody is locked out, and who has logged in
+        before in the same browser waits for nobody else's guesses. False leaves it to PAM, for
+        example to pam_faillock.
         """,
     ).tag(config=True)
 
@@ -122,7 +134,9 @@ class WorkshopAuthenticator(People):
         if data is None:
             return None
         try:
-            talk = self._go_on(data) if "conversation" in data else self._begin(handler, data)
+            talk = (
+                self._go_on(handler, data) if "conversation" in data else self._begin(handler, data)
+            )
             name, heard = await talk
             if isinstance(heard, Question):
                 raise Asked(heard)
@@ -143,6 +157,8 @@ class WorkshopAuthenticator(People):
         reason = await self._refusal_before_pam(name, data)
         if reason:
             return name, pam.Verdict(-1, "", reason)
+        if self._slows(handler):
+            self._guesses.begin(handler, name)
         asks = isinstance(handler, WorkshopLoginHandler)
         attempt = Attempt(
             name,
@@ -152,15 +168,33 @@ class WorkshopAuthenticator(People):
             change=asks,
             rhost=_origin(handler),
         )
-        return name, await self._logins.begin(attempt, self._secrets(data), asks=asks)
+        talk = self._logins.begin(attempt, self._secrets(data), asks=asks)
+        return name, await self._counted(handler, name, talk)
 
-    async def _go_on(self, data: dict[str, str]) -> tuple[str, pam.Verdict | Question]:
+    async def _go_on(
+        self, handler: Any, data: dict[str, str]
+    ) -> tuple[str, pam.Verdict | Question]:
         token = data["conversation"]
         waiting = self._logins.waiting(token)
         data["username"] = waiting.attempt.name if waiting else ""
         if waiting is None:
             raise HTTPError(403, logins.TOO_LATE)
-        return waiting.attempt.name, await self._logins.go_on(token, data)
+        name = waiting.attempt.name
+        return name, await self._counted(handler, name, self._logins.go_on(token, data))
+
+    async def _counted(
+        self, handler: Any, name: str, talk: Awaitable[pam.Verdict | Question]
+    ) -> pam.Verdict | Question:
+        heard = None
+        try:
+            heard = await talk
+            return heard
+        finally:
+            if self._slows(handler):
+                self._guesses.end(handler, name, heard)
+
+    def _slows(self, handler: Any) -> bool:
+        return self.slow_guessing and handler is not None
 
     async def _refusal_before_pam(self, name: str, data: Mapping[str, str]) -> str:
         if not self.validate_username(name):
@@ -183,6 +217,10 @@ class WorkshopAuthenticator(People):
     def _secrets(self, data: Mapping[str, str]) -> tuple[str, ...]:
         password = data.get("password", "")
         return (password, data["otp"]) if "otp" in data else (password,)
+
+    @cached_property
+    def _guesses(self) -> Guesses:
+        return Guesses()
 
     @cached_property
     def _logins(self) -> Logins:
