@@ -212,3 +212,26 @@ def test_without_the_settings_these_names_are_a_failed_login(hubs: Hubs, served:
     plain = hubs.start("c.Authenticator.allow_all = True")
     for name in (*PEOPLE, *ALIASES):
         assert login(plain, {"username": name, "password": PASSWORD})[:2] == (403, "")
+
+
+def test_the_single_user_server_itself_takes_these_names(hubs: Hubs, served: Machine) -> None:
+    """With the warm launcher, which must be told of uids as large as a directory's."""
+    server = str(Path(sys.executable).parent / "jupyterhub-singleuser")
+    hub = hubs.start(
+        CONFIG
+        + f"c.Spawner.cmd = [{server!r}]\n"
+        + "c.Spawner.http_timeout = 120\n"
+        + "c.Spawner.start_timeout = 120\n"
+        + "c.ProcessBackend.launcher = 'warm'\n"
+        + "c.ProcessBackend.warm_uids = (1000, 79999)\n",
+        proxy=True,
+    )
+    for name in (ADA, "katherine johnson@corp.example", "zoë.müller@corp.example"):
+        _, browser = enter(hub, name)
+        path = quote(name, safe="@")
+        events = hub.start_server(quote(name, safe=""))
+        assert events[-1].get("ready"), (events, hub.log[-3000:])
+        browser.open(f"/user/{path}/")
+        answer = browser.open(f"/user/{path}/api/contents")
+        assert answer.status == 200, answer.text
+        assert answer.json["type"] == "directory"
