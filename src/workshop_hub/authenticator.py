@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Any, cast
 
 from jupyterhub.utils import maybe_future
@@ -27,6 +29,13 @@ from workshop_hub.who import STANDING, People
 
 NAME_PATTERN = r"[a-z_][a-z0-9_-]{0,31}"
 """What useradd(8) calls a name that works everywhere."""
+
+
+CANONICAL_FOR = 60.0
+"""Seconds for which a name is not looked up again that the machine has just called right."""
+
+CANONICAL_KEPT = 1000
+"""Such names at most."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +112,32 @@ class WorkshopAuthenticator(People):
         if username in self.username_map.values():
             return username
         if self.pam_normalize_username and not accounts.unsafe_name(username):
-            try:
-                return cast(str, super().normalize_username(username))
-            except KeyError:  # no such account, or not yet
-                pass
-        name = username.lower()
+            return self._canonical(username)
+        return self._mapped(username.lower())
+
+    def _mapped(self, name: str) -> str:
         return cast(str, self.username_map.get(name, name))
+
+    def _canonical(self, username: str) -> str:
+        """Return what the machine calls the account; a name that it called so itself stays.
+
+        The hub asks again in its event loop, where a directory's answer would hold up everybody.
+        """
+        now = time.monotonic()
+        if now - self._canonical_at.get(username, -inf) < CANONICAL_FOR:
+            return username
+        try:
+            name = cast(str, super().normalize_username(username))
+        except KeyError:  # no such account, or not yet
+            return self._mapped(username.lower())
+        if len(self._canonical_at) >= CANONICAL_KEPT:
+            self._canonical_at.clear()
+        self._canonical_at[name] = now
+        return name
+
+    @cached_property
+    def _canonical_at(self) -> dict[str, float]:
+        return {}
 
     def validate_username(self, username: str) -> bool:
         """Say whether an account may have this name; it is in its one form."""

@@ -34,8 +34,11 @@ class KeptUids:
         self._is_there = False
 
     def of(self, db: Any, name: str) -> int | None:
-        """Return the uid that the hub's user has; None where none is kept, or there is no user."""
-        user = orm.User.find(db, name)
+        """Return the uid that the hub's user has; None where none is kept, or there is no user.
+
+        db: None for a user that is in no database.
+        """
+        user = orm.User.find(db, name) if db is not None else None
         if user is None:
             return None
         self._make_table(db)

@@ -113,7 +113,7 @@ class People(PAMAuthenticator):
         if not super().check_blocked_users(username, authentication):
             return False
         account = (self._known(username, authentication) or self._look_up_now(username)).account
-        reason = self._not_a_person(account) if account else ""
+        reason = (_is_alias(username, account) or self._not_a_person(account)) if account else ""
         if reason:
             self.log.warning("%r may not enter: %s", username, reason)
         return not reason
@@ -152,7 +152,11 @@ class People(PAMAuthenticator):
         known = self._known(name, auth_model)
         standing = known if known and known.account else await self._look_up(name)
         if handler is not None and standing.account is not None:
-            self._refuse_reused(handler.db, standing.account)
+            try:
+                self._refuse_other(name, standing.account, self._uids.of(handler.db, name))
+            except WorkshopError as exc:
+                self.log.error("Login of %r refused: %s", name, exc)
+                raise HTTPError(403, exc.sentence) from exc
         if self.manage_groups:
             auth_model["groups"] = sorted(standing.groups)
         return cast("dict[str, Any]", await super().run_post_auth_hook(handler, auth_model))
@@ -216,7 +220,7 @@ class People(PAMAuthenticator):
         account = await accounts.off_loop(lambda: accounts.find_or_none(user.name))
         if account is not None:
             try:
-                self._refuse_other(account, self._uids.of(_session(user), user.name))
+                self._refuse_other(user.name, account, self._uids.of(_session(user), user.name))
             except WorkshopError as exc:
                 raise hub_error(exc) from exc
         await maybe_future(super().pre_spawn_start(user, spawner))
@@ -230,22 +234,13 @@ class People(PAMAuthenticator):
         if account is not None and db is not None:
             kept = self._uids.keep(db, user.name, account.uid)
             if kept != account.uid:
-                self.log.warning("%s", _other(account, kept).sentence)
+                self.log.warning("%s", _other(user.name, account, kept).sentence)
         # past LocalAuthenticator's, which looks the account up again, in the event loop
         Authenticator.add_user(self, user)
 
-    def _refuse_reused(self, db: Any, account: Account) -> None:
-        """Raise HTTPError for an account that is not the one which the hub's user has."""
-        kept = self._uids.of(db, account.name)
-        try:
-            self._refuse_other(account, kept)
-        except WorkshopError as exc:
-            self.log.error("Login of %r refused: %s", account.name, exc)
-            raise HTTPError(403, exc.sentence) from exc
-
-    def _refuse_other(self, account: Account, kept: int | None) -> None:
+    def _refuse_other(self, name: str, account: Account, kept: int | None) -> None:
         if kept not in (None, account.uid):
-            raise _other(account, kept)
+            raise _other(name, account, kept)
 
     @cached_property
     def _uids(self) -> KeptUids:
@@ -292,15 +287,26 @@ class People(PAMAuthenticator):
             )
 
 
+def _is_alias(name: str, account: Account) -> str:
+    """Say why a name is only another form of an account's; "" where it is the account's own.
+
+    A directory answers to several. Options that have one of them would not mean the others, and
+    one person would be several of the hub's users. Names in the hub are in lower case, though.
+    """
+    if name.lower() == account.name.lower():
+        return ""
+    return f"the machine calls this account {account.name!r}; set pam_normalize_username = True"
+
+
 def _session(user: Any) -> Any:
     """Return the session of the hub's database that a user comes from; None where from none."""
     record = getattr(user, "orm_user", user)
     return object_session(record) if hasattr(record, "_sa_instance_state") else None
 
 
-def _other(account: Account, kept: int | None) -> AccountRefused:
+def _other(name: str, account: Account, kept: int | None) -> AccountRefused:
     return AccountRefused(
-        f'The name "{account.name}" has another account of the machine than before: its uid is '
+        f'The name "{name}" has another account of the machine than before: its uid is '
         f"{account.uid}, and was {kept}.",
         remedy="Ask the administrator. If the name was given to somebody else, or the uid was "
         "changed, the user is to be deleted in the hub (its admin page); the next login adds it "

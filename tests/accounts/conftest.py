@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from accounts.browser import chromium as chromium  # a fixture
@@ -205,7 +206,7 @@ class Hubs:
             if hub.process is not None and hub.process.poll() is None:
                 for user in hub.api("GET", "/users").json:
                     for server in user.get("servers") or {}:
-                        hub.stop_server(user["name"], server)
+                        hub.stop_server(quote(user["name"], safe=""), server)
             hub.kill()
             shutil.rmtree(hub.folder)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ from workshop_hub.authenticator import WorkshopAuthenticator
 from workshop_hub.errors import WorkshopError
 from workshop_hub.kept_uids import KeptUids
 from workshop_hub.system import accounts, shadow
-from workshop_hub.system.accounts import Account
-from workshop_hub.who import synced
+from workshop_hub.system.accounts import Account, Membership
+from workshop_hub.who import STANDING, Standing, synced
 
 ADA = Account("ada", 1001, 1001, "/home/ada", "/bin/sh", (1001, 27, 998, 1100, 1101))
 GROUPS = [("ada", 1001), ("sudo", 27), ("docker", 998), ("course-1", 1100), ("staff [new]", 1101)]
@@ -37,6 +39,25 @@ def test_groups_of_people_by_pattern_and_of_the_system_by_name(
     patterns: list[str], expected: set[str]
 ) -> None:
     assert synced(GROUPS, patterns, account=ADA, min_gid=1000) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "machines", "enters"),
+    [
+        ("ada", "ada", True),
+        ("ada", "Ada", True),
+        ("Ada", "Ada", True),
+        ("ada@corp.example", r"corp\ada", False),
+        ("ada", "ada@corp.example", False),
+    ],
+)
+def test_another_form_of_an_accounts_name_does_not_get_past_the_options(
+    name: str, machines: str, enters: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    person = WorkshopAuthenticator(config=Config(), log=logging.getLogger("workshop-test"))
+    known = Standing(name, replace(ADA, name=machines), Membership())
+    assert person.check_blocked_users(name, {"name": name, STANDING: known}) is enters
+    assert ("pam_normalize_username" in caplog.text) is not enters
 
 
 @pytest.mark.parametrize(
