@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +11,16 @@ from typing import Any, cast
 from jupyterhub.auth import PAMAuthenticator
 from jupyterhub.utils import maybe_future
 from tornado.web import HTTPError
-from traitlets import Bool, Float, Integer, Unicode, default
+from traitlets import Bool, Integer, Unicode, default
 
 from workshop_hub import client, logins
+from workshop_hub.account_options import AccountOptions
 from workshop_hub.errors import AccountRefused, WorkshopError
 from workshop_hub.logins import Logins
 from workshop_hub.system import accounts, pam
 from workshop_hub.system.accounts import Account, Membership
 from workshop_hub.system.broker import Attempt, Broker
-from workshop_hub.system.useradd import AccountCreator, default_command, home_problem
+from workshop_hub.system.useradd import home_problem
 
 NAME_PATTERN = r"[a-z_][a-z0-9_-]{0,31}"
 """What useradd(8) calls a name that works everywhere."""
@@ -54,7 +54,7 @@ def _origin(handler: Any) -> str:
     return "" if handler is None else client.address(handler.request)
 
 
-class WorkshopAuthenticator(PAMAuthenticator):
+class WorkshopAuthenticator(AccountOptions, PAMAuthenticator):
     """Checks passwords with PAM; lets in people, and no system accounts; makes accounts.
 
     The name is brought into its one form (lower case, `username_map`) first. PAM checks that
@@ -88,15 +88,6 @@ class WorkshopAuthenticator(PAMAuthenticator):
         """,
     ).tag(config=True)
 
-    add_user_timeout = Float(
-        60.0,
-        min=1.0,
-        help="""
-        Seconds that `add_user_cmd` may take for one account before it is stopped, for example
-        120 where it copies a large home folder.
-        """,
-    ).tag(config=True)
-
     @default("service")
     def _default_service(self) -> str:
         return logins.service()
@@ -104,10 +95,6 @@ class WorkshopAuthenticator(PAMAuthenticator):
     @default("min_uid")
     def _default_min_uid(self) -> int:
         return max(1, accounts.uid_min())
-
-    @default("add_user_cmd")
-    def _default_add_user_cmd(self) -> list[str]:
-        return default_command(root=os.geteuid() == 0)
 
     # --- names
 
@@ -304,16 +291,6 @@ class WorkshopAuthenticator(PAMAuthenticator):
             problem = await accounts.off_loop(lambda: home_problem(account))
             if problem:
                 self.log.warning("Is the account %r half-made? %s", user.name, problem)
-
-    async def add_system_user(self, user: Any) -> None:
-        """Make the account where it is missing; check again what an earlier call left half-made."""
-        await self._creator.create(user.name, self.uids.get(user.name))
-
-    @cached_property
-    def _creator(self) -> AccountCreator:
-        return AccountCreator(
-            self.add_user_cmd, timeout=self.add_user_timeout, refuse=self._not_a_person
-        )
 
     # --- look-ups
 

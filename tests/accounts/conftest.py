@@ -155,6 +155,12 @@ class Hubs:
 
     def start(self, config: str, *, as_user: str = "", files: dict[str, str] | None = None) -> Hub:
         """Start a hub. as_user: account of the namespace. files: programs for its folder."""
+        return self.prepare(config, as_user=as_user, files=files).start()
+
+    def prepare(
+        self, config: str, *, as_user: str = "", files: dict[str, str] | None = None
+    ) -> AccountsHub:
+        """Return a hub that is not started."""
         folder = Path(tempfile.mkdtemp(prefix="workshop-accounts-hub-"))
         entry = [sys.executable, "-m", "jupyterhub"]
         if as_user:
@@ -176,7 +182,7 @@ class Hubs:
             for path in (folder, *folder.iterdir()):
                 os.chown(path, account.uid, account.gid)
         self._started.append(hub)
-        return hub.start()
+        return hub
 
     def close(self) -> None:
         for hub in self._started:
