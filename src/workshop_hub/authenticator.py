@@ -17,6 +17,7 @@ from workshop_hub import client, logins
 from workshop_hub.account_options import AccountOptions
 from workshop_hub.errors import AccountRefused, WorkshopError
 from workshop_hub.logins import Logins
+from workshop_hub.registration import Registration
 from workshop_hub.system import accounts, pam
 from workshop_hub.system.accounts import Account, Membership
 from workshop_hub.system.broker import Attempt, Broker
@@ -54,7 +55,7 @@ def _origin(handler: Any) -> str:
     return "" if handler is None else client.address(handler.request)
 
 
-class WorkshopAuthenticator(AccountOptions, PAMAuthenticator):
+class WorkshopAuthenticator(Registration, AccountOptions, PAMAuthenticator):
     """Checks passwords with PAM; lets in people, and no system accounts; makes accounts.
 
     The name is brought into its one form (lower case, `username_map`) first. PAM checks that
@@ -95,6 +96,10 @@ class WorkshopAuthenticator(AccountOptions, PAMAuthenticator):
     @default("min_uid")
     def _default_min_uid(self) -> int:
         return max(1, accounts.uid_min())
+
+    def get_handlers(self, app: Any) -> list[Any]:
+        """Return the routes of the authenticator's pages."""
+        return [*super().get_handlers(app), *self.join_handlers(app)]
 
     # --- names
 

@@ -171,3 +171,17 @@ class AccountCreationFailed(WorkshopError):
     """A system account could not be made."""
 
     label = "account_creation"
+
+
+class JoinRefused(AccountCreationFailed):
+    """Somebody cannot register so: the name, the password, or the number of accounts.
+
+    outcome: as system.join_account tells it.
+    """
+
+    label = "join"
+    is_refusal = True
+
+    def __init__(self, message: str, *, outcome: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.outcome = outcome

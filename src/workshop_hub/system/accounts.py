@@ -95,15 +95,27 @@ def group_name(gid: int) -> str:
         return str(gid)
 
 
-def uid_min(login_defs: Path = Path("/etc/login.defs")) -> int:
+LOGIN_DEFS = Path("/etc/login.defs")
+
+
+def uid_min(login_defs: Path = LOGIN_DEFS) -> int:
     """Return the first uid that belongs to a person (UID_MIN of login.defs(5))."""
+    return _login_def("UID_MIN", login_defs)
+
+
+def gid_min(login_defs: Path = LOGIN_DEFS) -> int:
+    """Return the first gid of a group that is none of the system's own (GID_MIN, likewise)."""
+    return _login_def("GID_MIN", login_defs)
+
+
+def _login_def(key: str, login_defs: Path) -> int:
     try:
         text = login_defs.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return DEFAULT_UID_MIN
     for line in text.splitlines():
         words = line.split()
-        if len(words) >= 2 and words[0] == "UID_MIN" and words[1].isdecimal():
+        if len(words) >= 2 and words[0] == key and words[1].isdecimal():
             return int(words[1])
     return DEFAULT_UID_MIN
 

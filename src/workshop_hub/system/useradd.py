@@ -37,10 +37,15 @@ def default_command(*, root: bool, path: str | None = None) -> list[str]:
     adduser = shutil.which("adduser", path=path)
     if root and adduser and Path(adduser).resolve().name == "adduser":
         return [adduser, "--quiet", "--disabled-password", "--gecos", "", "--"]
+    command = [*useradd_command(path), "--"]
+    return command if root else ["sudo", "-n", *command]
+
+
+def useradd_command(path: str = SBIN) -> list[str]:
+    """Return useradd(8) with the options of an account that has a home of its own."""
     useradd = shutil.which("useradd", path=path) or "/usr/sbin/useradd"
     shell = ["--shell", "/bin/bash"] if Path("/bin/bash").exists() else []
-    command = [useradd, "--create-home", "--key", "HOME_MODE=0700", *shell, "--"]
-    return command if root else ["sudo", "-n", *command]
+    return [useradd, "--create-home", "--key", "HOME_MODE=0700", *shell]
 
 
 def sudoers_rule(user: str, words: Sequence[str]) -> str:
@@ -93,7 +98,8 @@ class AccountCreator:
         """Return the account called `name`, which is made where the machine does not have it.
 
         An account that an earlier call left half-made is checked again, and the hooks that come
-        after run again. uid: what it is to get. make: in the place of the command.
+        after run again. uid: what it is to get. make: in the place of the command; it is told to
+        finish what is half-made, too.
         Raises AccountCreationFailed with the command's last lines, ConfigError for a bad `uid`.
         """
         if uid is not None and (isinstance(uid, bool) or not isinstance(uid, int) or uid < 0):
@@ -110,7 +116,7 @@ class AccountCreator:
                 )
             await self.half_made.add(name)
             try:
-                account = await self._complete(name, uid, found, make or self._make)
+                account = await self._complete(name, uid, found, make)
             except AccountCreationFailed:
                 if not await accounts.off_loop(lambda: accounts.find_or_none(name)):
                     await self.half_made.discard(name)
@@ -119,12 +125,13 @@ class AccountCreator:
             return account
 
     async def _complete(
-        self, name: str, uid: int | None, found: Account | None, make: Make
+        self, name: str, uid: int | None, found: Account | None, make: Make | None
     ) -> Account:
         output = ""
         if found is None:
             await self._hooks.before(self.runner, name, timeout=self.timeout)
-            output = await make(name, uid)
+        if found is None or make is not None:
+            output = await (make or self._make)(name, uid)
         account = await accounts.off_loop(lambda: self._check(name, uid, output))
         await self._hooks.after(self.runner, account, timeout=self.timeout)
         return account
