@@ -268,8 +268,9 @@ def _check_sudo(command: list[str]) -> None:
     """Raise ConfigError where sudo does not allow the command, or must not."""
     me = accounts.current().name
     words = [re.sub(r"([\\,:=])", r"\\\1", word) for word in command[2:]]
-    files = [Path(sys.executable), Path(join_account.__file__), Path(os.__file__)]
-    for file in (*files, *(each.parent for each in files)):
+    ours = Path(join_account.__file__).parents[1]
+    files = [Path(sys.executable), Path(os.__file__), *ours.glob("*.py"), *ours.glob("system/*.py")]
+    for file in files:
         if reason := safety.trouble(file, 0):
             raise ConfigError(
                 f"The hub is not root, and the program that makes accounts is not safe to run as "
