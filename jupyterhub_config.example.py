@@ -31,6 +31,10 @@ c.JupyterHub.cleanup_servers = False
 c.LocalAuthenticator.allowed_groups = {"course"}
 c.PAMAuthenticator.admin_groups = {"teachers"}
 
+# With a code, people make themselves accounts in the group, on the page /hub/join; "" for nobody.
+c.WorkshopAuthenticator.join_code = ""  # "seven-green-bottles"
+c.WorkshopAuthenticator.join_group = "course"
+
 # --- what everybody gets -----------------------------------------------------------------------
 
 # A process of the user, started through sudo; "docker" for a container with the user's home.

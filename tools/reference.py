@@ -92,6 +92,7 @@ def kind(trait: TraitType[object, object]) -> str:
     words = {
         "Bool": "true or false",
         "Callable": "function",
+        "Command": "list",
         "Cores": "number",
         "Dict": "dictionary",
         "Enum": "one of several texts",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Awaitable, Mapping
@@ -13,18 +12,20 @@ from typing import Any, cast
 
 from jupyterhub.utils import maybe_future
 from tornado.web import HTTPError
-from traitlets import Bool, Float, Unicode, default
+from traitlets import Bool, Unicode, default
 
 from workshop_hub import client, logins
+from workshop_hub.account_options import AccountOptions
 from workshop_hub.conversation import Question
 from workshop_hub.errors import AccountRefused, WorkshopError
 from workshop_hub.guesses import Guesses
 from workshop_hub.login_handler import Asked, WorkshopLoginHandler
 from workshop_hub.logins import Logins
 from workshop_hub.pages import add_templates
+from workshop_hub.registration import Registration
 from workshop_hub.system import accounts, pam
 from workshop_hub.system.broker import Attempt, Broker
-from workshop_hub.system.useradd import AccountCreator, default_command, home_problem
+from workshop_hub.system.useradd import home_problem
 from workshop_hub.who import STANDING, People
 
 NAME_PATTERN = r"[a-z_][a-z0-9_-]{0,31}"
@@ -50,7 +51,7 @@ def _origin(handler: Any) -> str:
     return "" if handler is None else client.address(handler.request)
 
 
-class WorkshopAuthenticator(People):
+class WorkshopAuthenticator(Registration, AccountOptions, People):
     """Checks passwords with PAM; lets in people, and no system accounts; makes accounts.
 
     The name is brought into its one form (lower case, `username_map`) first. PAM checks that
@@ -63,15 +64,6 @@ class WorkshopAuthenticator(People):
         Regular expression that the whole of a name must match, after it was lower-cased and mapped.
         PAM is not asked about other names. An empty text allows every name that is safe to pass to
         programs. Example, for names with dots and a domain: `[a-z][a-z0-9._@-]{0,63}`.
-        """,
-    ).tag(config=True)
-
-    add_user_timeout = Float(
-        60.0,
-        min=1.0,
-        help="""
-        Seconds that `add_user_cmd` may take for one account before it is stopped, for example
-        120 where it copies a large home folder.
         """,
     ).tag(config=True)
 
@@ -94,10 +86,6 @@ class WorkshopAuthenticator(People):
     @default("service")
     def _default_service(self) -> str:
         return logins.service()
-
-    @default("add_user_cmd")
-    def _default_add_user_cmd(self) -> list[str]:
-        return default_command(root=os.geteuid() == 0)
 
     # --- names
 
@@ -149,7 +137,7 @@ class WorkshopAuthenticator(People):
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
         """Return the login page, and with it the one for what PAM asks beside a password."""
-        return [("/login", WorkshopLoginHandler)]
+        return [("/login", WorkshopLoginHandler), *self.join_handlers(app)]
 
     async def authenticate(
         self, handler: Any, data: dict[str, str] | None
@@ -312,13 +300,3 @@ class WorkshopAuthenticator(People):
             problem = await accounts.off_loop(lambda: home_problem(account))
             if problem:
                 self.log.warning("Is the account %r half-made? %s", user.name, problem)
-
-    async def add_system_user(self, user: Any) -> None:
-        """Make the account where it is missing; check again what an earlier call left half-made."""
-        await self._creator.create(user.name, self.uids.get(user.name))
-
-    @cached_property
-    def _creator(self) -> AccountCreator:
-        return AccountCreator(
-            self.add_user_cmd, timeout=self.add_user_timeout, refuse=self._not_a_person
-        )

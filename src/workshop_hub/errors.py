@@ -190,3 +190,17 @@ class UsersFailed(WorkshopError):
     """Something that `workshop-hub users` did for a person failed; it says what is there now."""
 
     label = "users_failed"
+
+
+class JoinRefused(AccountCreationFailed):
+    """Somebody cannot register so: the name, the password, or the number of accounts.
+
+    outcome: as system.join_account tells it.
+    """
+
+    label = "join"
+    is_refusal = True
+
+    def __init__(self, message: str, *, outcome: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.outcome = outcome

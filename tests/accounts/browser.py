@@ -50,16 +50,18 @@ class Chromium:
             options.add_argument(argument)
         if os.geteuid() == 0:
             options.add_argument("--no-sandbox")  # Chromium has none for root
-        if width < 600:
-            screen = {"width": width, "height": 740, "pixelRatio": 2.0, "touch": True}
-            options.add_experimental_option("mobileEmulation", {"deviceMetrics": screen})
+        if not javascript:
+            prefs = {"profile.managed_default_content_settings.javascript": 2}
+            options.add_experimental_option("prefs", prefs)
         env = {**os.environ, "HOME": profile, "NO_PROXY": "127.0.0.1,localhost"}
         browser = webdriver.Chrome(options, Service(driver, env=env))
         self._ended.callback(browser.quit)
         browser.set_page_load_timeout(60)
-        if not javascript:
-            # that of pages; the preference for it would disable the driver's own as well
-            browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+        browser.command_executor.client_config.timeout = 70  # of each word to the driver
+        if width < 600:
+            # not the driver's own emulation: without JavaScript, a click hangs in that
+            screen = {"width": width, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         return browser
 
 

@@ -174,6 +174,17 @@ class Hubs:
 
         proxy: whether it has a proxy, through which it is asked.
         """
+        return self.prepare(config, as_user=as_user, files=files, proxy=proxy).start()
+
+    def prepare(
+        self,
+        config: str,
+        *,
+        as_user: str = "",
+        files: dict[str, str] | None = None,
+        proxy: bool = False,
+    ) -> Hub:
+        """Return a hub that is not started."""
         folder = Path(tempfile.mkdtemp(prefix="workshop-accounts-hub-"))
         entry = [sys.executable, "-m", "jupyterhub"]
         if as_user:
@@ -199,7 +210,7 @@ class Hubs:
             for path in (folder, *folder.iterdir()):
                 os.chown(path, account.uid, account.gid)
         self._started.append(hub)
-        return hub.start()
+        return hub
 
     def close(self) -> None:
         for hub in self._started:

@@ -20,7 +20,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_commands_run(machine: Machine) -> None:
-    assert len(blocks("sh")) == 2
+    assert len(blocks("sh")) == 3
     for block in blocks("sh"):
         machine.run("sh", "-ec", block)
     assert machine.run("id", "--name", "--groups", "grace").split() == [

@@ -11,7 +11,7 @@ import pytest
 
 from support import eventually_sync
 from workshop_hub.errors import AccountCreationFailed, ConfigError
-from workshop_hub.system import accounts, useradd
+from workshop_hub.system import account_hooks, accounts, commands, useradd
 from workshop_hub.system.accounts import Account
 
 NAME = "workshop-no-such-account"
@@ -71,7 +71,7 @@ def test_the_sudoers_rule_escapes_what_sudoers_reads_as_its_own() -> None:
 
 
 def test_the_command_does_not_get_the_hubs_secrets() -> None:
-    given = useradd.environment(
+    given = commands.environment(
         {"CONFIGPROXY_AUTH_TOKEN": "s", "JUPYTERHUB_CRYPT_KEY": "s", "LANG": "C", "PATH": "/bin"}
     )
     assert given["LANG"] == "C"
@@ -123,12 +123,12 @@ async def test_a_lie_is_found_out(script: Callable[[str], str]) -> None:
 async def test_a_flood_of_output_ends_and_its_end_is_kept(script: Callable[[str], str]) -> None:
     error = await failure(creator(script("seq 1 300000; echo last; exit 1")))
     assert error.log.splitlines()[-2:] == ["300000", "last"]
-    assert len(error.log.splitlines()) == useradd.LOG_LINES
+    assert len(error.log.splitlines()) == account_hooks.LOG_LINES
 
 
 async def test_an_endless_line_is_cut(script: Callable[[str], str]) -> None:
     error = await failure(creator(script("head -c 1000000 /dev/zero | tr '\\0' x; exit 1")))
-    assert len(error.log) == useradd.OUTPUT_KEPT
+    assert len(error.log) == commands.OUTPUT_KEPT
 
 
 async def test_a_command_that_hangs_is_ended_with_all_it_started(
@@ -160,7 +160,7 @@ async def test_what_outlives_the_command_is_not_waited_for(
 async def test_one_that_ignores_term_is_killed(
     script: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(useradd, "GRACE", 0.5)
+    monkeypatch.setattr(commands, "GRACE", 0.5)
     error = await failure(creator(script("trap '' TERM; while :; do sleep 1; done"), timeout=0.5))
     assert "was stopped" in error.message
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from workshop_hub.errors import UsersFailed, UsersRefused
-from workshop_hub.system.useradd import SBIN, last_lines
+from workshop_hub.system.account_hooks import last_lines
+from workshop_hub.system.commands import SBIN
 
 LOCK = Path("/run/workshop-hub-users.lock")
 

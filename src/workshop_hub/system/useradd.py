@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import pwd
 import re
 import shlex
 import shutil
-import signal
 import stat
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from workshop_hub.errors import AccountCreationFailed, ConfigError
 from workshop_hub.system import accounts
+from workshop_hub.system.account_hooks import Hooks, how_it_ended, last_lines
 from workshop_hub.system.accounts import Account
-from workshop_hub.system.deadline import within
+from workshop_hub.system.commands import SBIN, Outcome, Raised, Runner
+from workshop_hub.system.unfinished import Unfinished
 
-OUTPUT_KEPT = 8192
-"""Bytes of the command's output that are kept, the last ones; the rest is read and dropped."""
-
-LOG_LINES = 15
-"""Lines of it that an error shows."""
-
-GRACE = 5.0
-"""Seconds that the command gets to end after a signal."""
-
-SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
-
-_HUB_SECRETS = ("CONFIGPROXY_AUTH_TOKEN", "JUPYTERHUB_CRYPT_KEY", "JPY_COOKIE_SECRET")
+Make: TypeAlias = "Callable[[str, int | None], Awaitable[str]]"
+"""Makes the account of a name, with a uid where one is wanted; returns what was printed."""
 
 
 def default_command(*, root: bool, path: str | None = None) -> list[str]:
@@ -47,10 +37,15 @@ def default_command(*, root: bool, path: str | None = None) -> list[str]:
     adduser = shutil.which("adduser", path=path)
     if root and adduser and Path(adduser).resolve().name == "adduser":
         return [adduser, "--quiet", "--disabled-password", "--gecos", "", "--"]
+    command = [*useradd_command(path), "--"]
+    return command if root else ["sudo", "-n", *command]
+
+
+def useradd_command(path: str = SBIN) -> list[str]:
+    """Return useradd(8) with the options of an account that has a home of its own."""
     useradd = shutil.which("useradd", path=path) or "/usr/sbin/useradd"
     shell = ["--shell", "/bin/bash"] if Path("/bin/bash").exists() else []
-    command = [useradd, "--create-home", "--key", "HOME_MODE=0700", *shell, "--"]
-    return command if root else ["sudo", "-n", *command]
+    return [useradd, "--create-home", "--key", "HOME_MODE=0700", *shell]
 
 
 def sudoers_rule(user: str, words: Sequence[str]) -> str:
@@ -71,47 +66,40 @@ def arguments(command: Sequence[str], name: str, uid: int | None) -> list[str]:
     return [*filled, *wanted, name]
 
 
-def environment(current: Mapping[str, str]) -> dict[str, str]:
-    """Return the hub's environment for the command: without its secrets, with the sbin folders."""
-    kept = {key: value for key, value in current.items() if key not in _HUB_SECRETS}
-    kept["PATH"] = f"{current.get('PATH', '/usr/bin:/bin')}:{SBIN}"
-    return kept
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended.
-
-    exit_code: negative for a signal, as in subprocess; None where it did not end in time.
-    output: the last of what it wrote, on both streams.
-    """
-
-    exit_code: int | None
-    output: str
-
-
 class AccountCreator:
     """Creates accounts, one at a time, and checks each of them.
 
-    command: as `arguments` takes it. timeout: seconds for one account.
-    refuse: says why an account that exists is no good, or "".
+    command: as `arguments` takes it, or a function that is given the name, and the uid or None.
+    timeout: seconds for the command, and for each hook. refuse: says why an account that exists
+    is no good, or "". hooks: what else is done, before and after. half_made: where the names are
+    noted of accounts whose making has begun.
     """
 
     def __init__(
-        self, command: Sequence[str], *, timeout: float, refuse: Callable[[Account], str]
+        self,
+        command: Sequence[str] | Callable[..., Any],
+        *,
+        timeout: float,
+        refuse: Callable[[Account], str],
+        hooks: Hooks | None = None,
+        half_made: Unfinished | None = None,
     ) -> None:
-        self.command = list(command)
+        self.command = command if callable(command) else list(command)
         self.timeout = timeout
+        self.half_made = half_made or Unfinished()
+        self.runner = Runner()
         self._refuse = refuse
-        self.half_made: set[str] = set()
-        """Accounts that exist although making them failed; `create` checks them again."""
+        self._hooks = hooks or Hooks()
         self._lock = asyncio.Lock()
-        self._stuck: asyncio.subprocess.Process | None = None
 
-    async def create(self, name: str, uid: int | None = None) -> Account:
+    async def create(
+        self, name: str, uid: int | None = None, *, make: Make | None = None
+    ) -> Account:
         """Return the account called `name`, which is made where the machine does not have it.
 
-        An account that an earlier call left half-made is checked again. uid: what it is to get.
+        An account that an earlier call left half-made is checked again, and the hooks that come
+        after run again. uid: what it is to get. make: in the place of the command; it is told to
+        finish what is half-made, too.
         Raises AccountCreationFailed with the command's last lines, ConfigError for a bad `uid`.
         """
         if uid is not None and (isinstance(uid, bool) or not isinstance(uid, int) or uid < 0):
@@ -120,102 +108,88 @@ class AccountCreator:
             found = await accounts.off_loop(lambda: accounts.find_or_none(name))
             if found is not None and name not in self.half_made:
                 return found
+            if self.runner.stuck:
+                raise AccountCreationFailed(
+                    f'The account "{name}" was not created: {self.runner.stuck} and cannot be '
+                    "ended.",
+                    remedy="End it by hand, or restart the hub, then add the user again.",
+                )
+            await self.half_made.add(name)
             try:
-                output = "" if found else await self._run(name, uid)
-                account = await accounts.off_loop(lambda: self._check(name, uid, output))
+                account = await self._complete(name, uid, found, make)
             except AccountCreationFailed:
-                if await accounts.off_loop(lambda: accounts.find_or_none(name)):
-                    self.half_made.add(name)
+                if not await accounts.off_loop(lambda: accounts.find_or_none(name)):
+                    await self.half_made.discard(name)
                 raise
-            self.half_made.discard(name)
+            await self.half_made.discard(name)
             return account
 
-    async def _run(self, name: str, uid: int | None) -> str:
-        if self._stuck is not None and self._stuck.returncode is None:
-            raise AccountCreationFailed(
-                f'The account "{name}" was not created: an earlier command (process '
-                f"{self._stuck.pid}) still runs and cannot be ended.",
-                remedy="End it by hand, then add the user again.",
-            )
+    async def _complete(
+        self, name: str, uid: int | None, found: Account | None, make: Make | None
+    ) -> Account:
+        output = ""
+        if found is None:
+            await self._hooks.before(self.runner, name, timeout=self.timeout)
+        if found is None or make is not None:
+            output = await (make or self._make)(name, uid)
+        account = await accounts.off_loop(lambda: self._check(name, uid, output))
+        await self._hooks.after(self.runner, account, timeout=self.timeout)
+        return account
+
+    async def _make(self, name: str, uid: int | None) -> str:
+        if callable(self.command):
+            return await self._call(self.command, name, uid)
         if not self.command:
             raise AccountCreationFailed("add_user_cmd is empty.", remedy="Set it to a command.")
-        words = arguments(self.command, name, uid)
-        outcome = await self._execute(words)
+        return await self._run(name, arguments(self.command, name, uid))
+
+    async def _call(self, function: Callable[..., Any], name: str, uid: int | None) -> str:
+        try:
+            answer = await self.runner.function(function, name, uid, timeout=self.timeout)
+        except TimeoutError as exc:
+            raise AccountCreationFailed(
+                f'The account "{name}" was not created: the function add_user_cmd did not end '
+                f"within {self.timeout:g} seconds.",
+                remedy="If the machine is only slow, raise add_user_timeout.",
+            ) from exc
+        if isinstance(answer, Raised):
+            raise AccountCreationFailed(
+                f'The account "{name}" was not created: the function add_user_cmd raised '
+                f"{type(answer.error).__name__}: {answer.error}.",
+                remedy="See the hub's log, and mend the function.",
+            ) from answer.error
+        return ""
+
+    async def _run(self, name: str, words: Sequence[str]) -> str:
+        try:
+            outcome = await self.runner.command(words, timeout=self.timeout)
+        except (OSError, ValueError) as exc:
+            raise AccountCreationFailed(
+                f"The command {words[0]} (add_user_cmd) cannot be started: {exc}.",
+                remedy=f"Name a program that {_me()} may run; a relative path starts at the "
+                f"hub's folder, {Path.cwd()}.",
+            ) from exc
         if outcome.exit_code == 0:
             return outcome.output
-        if outcome.exit_code is None:
-            how = f"did not end within {self.timeout:g} seconds and was stopped"
-        elif outcome.exit_code < 0:
-            how = f"was ended by signal {-outcome.exit_code}"
-        else:
-            how = f"failed with exit code {outcome.exit_code}"
         raise AccountCreationFailed(
-            f'The account "{name}" was not created: the command {shlex.join(words)} {how}.',
+            f'The account "{name}" was not created: the command {shlex.join(words)} '
+            f"{how_it_ended(outcome, self.timeout)}.",
             remedy=_remedy(name, words, outcome),
             log=last_lines(outcome.output),
         )
 
-    async def _execute(self, words: Sequence[str]) -> Outcome:
-        """Run a command in the hub's folder, in a session of its own, with a deadline.
-
-        What outlives the command and still holds its output is not waited for.
-        Raises AccountCreationFailed where it cannot be started.
-        """
-        read_end, write_end = os.pipe()
-        kept = bytearray()
-        os.set_blocking(read_end, False)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(read_end, _collect, read_end, kept, loop)
-        try:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *words,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=write_end,
-                    stderr=write_end,
-                    start_new_session=True,
-                    env=environment(os.environ),
-                )
-            except (OSError, ValueError) as exc:
-                raise AccountCreationFailed(
-                    f"The command {words[0]} (add_user_cmd) cannot be started: {exc}.",
-                    remedy=f"Name a program that {_me()} may run; a relative path starts at the "
-                    f"hub's folder, {Path.cwd()}.",
-                ) from exc
-            finally:
-                os.close(write_end)
-            try:
-                await within(self.timeout, process.wait())
-            except TimeoutError:
-                return Outcome(None, _text(kept))
-            finally:
-                await self._end(process)
-            _collect(read_end, kept, loop)
-            return Outcome(process.returncode, _text(kept))
-        finally:
-            loop.remove_reader(read_end)
-            os.close(read_end)
-
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """End a command that still runs; sudo passes TERM on, and cannot be sent KILL by us."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if process.returncode is not None:
-                return
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, number)
-            with contextlib.suppress(TimeoutError):
-                await within(GRACE, process.wait())
-        if process.returncode is None:
-            self._stuck = process
-
     def _check(self, name: str, uid: int | None, output: str) -> Account:
         account = accounts.find_or_none(name)
         if account is None:
+            made_by = (
+                "function add_user_cmd"
+                if callable(self.command)
+                else f"command {shlex.join(arguments(self.command, name, uid))}"
+            )
             raise AccountCreationFailed(
-                f'The account "{name}" was not created: the command '
-                f"{shlex.join(arguments(self.command, name, uid))} ended without an error, and "
-                "the account is not there.",
-                remedy="Run the command by hand, and mend add_user_cmd.",
+                f'The account "{name}" was not created: the {made_by} ended without an error, '
+                "and the account is not there.",
+                remedy="Run it by hand, and mend add_user_cmd.",
                 log=last_lines(output),
             )
         problem = self._refuse(account) or wrong_uid(account, uid) or home_problem(account)
@@ -249,29 +223,6 @@ def home_problem(account: Account) -> str:
     if found.st_uid != account.uid:
         return f"its home {account.home} belongs to uid {found.st_uid} instead of {account.uid}"
     return ""
-
-
-def last_lines(output: str) -> str:
-    """Return the end of a command's output, for an error."""
-    return "\n".join(output.strip().splitlines()[-LOG_LINES:])
-
-
-def _collect(read_end: int, kept: bytearray, loop: asyncio.AbstractEventLoop) -> None:
-    """Read what there is, at most a pipe's worth so that a flood does not hold the loop."""
-    for _ in range(16):
-        try:
-            chunk = os.read(read_end, 4096)
-        except BlockingIOError:
-            return
-        if not chunk:
-            loop.remove_reader(read_end)
-            return
-        kept += chunk
-        del kept[:-OUTPUT_KEPT]
-
-
-def _text(kept: bytearray) -> str:
-    return kept.decode("utf-8", "replace")
 
 
 def _me() -> str:
