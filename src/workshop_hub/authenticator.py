@@ -202,13 +202,15 @@ class WorkshopAuthenticator(Registration, AccountOptions, People):
     async def _counted(
         self, handler: Any, name: str, talk: Awaitable[pam.Verdict | Question]
     ) -> pam.Verdict | Question:
-        heard = None
         try:
             heard = await talk
-            return heard
-        finally:
+        except WorkshopError:
             if self._slows(handler):
-                self._guesses.end(handler, name, heard)
+                self._guesses.end(handler, name, None)
+            raise
+        if self._slows(handler):
+            self._guesses.end(handler, name, heard)
+        return heard
 
     def _slows(self, handler: Any) -> bool:
         return self.slow_guessing and handler is not None
