@@ -117,6 +117,13 @@ def test_what_had_no_answer_is_taken_back(slow: Slowdown, clock: Clock) -> None:
         slow.withdrawn("ada", CLASSROOM, "browser")
 
 
+def test_what_had_no_answer_does_not_free_who_is_waiting(guesser: Guesser, slow: Slowdown) -> None:
+    for browser in ("", "browser"):
+        guesser.insist("ada", CLASSROOM, 10, browser)
+        slow.withdrawn("ada", CLASSROOM, browser)
+        assert guesser.guess("ada", CLASSROOM, browser) > 1
+
+
 def test_one_who_mistypes_does_not_slow_the_class(guesser: Guesser, slow: Slowdown) -> None:
     guesser.insist("ada", CLASSROOM, 500)
     for number in range(40):
