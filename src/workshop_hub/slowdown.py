@@ -205,17 +205,20 @@ class Slowdown:
         here.pair.promised = True
 
     def withdrawn(self, name: str, address: str, browser: str = "") -> None:
-        """Take back a try that had no answer because the machine could give none."""
+        """Take back a try that had no answer because the machine could give none.
+
+        Not for a conversation that whoever tries breaks off: that would make guesses free.
+        """
         now = self._clock()
         if browser:
             key = _key(name, browser)
             own = self._browsers.look(key, now)
             self._browsers.change(key, own, -1)
-            own.opens = now
+            own.opens = now + PAIR.wait(own.tries)
             return
         here = self._here(name, address, now)
         self._change(here, -1)
-        here.address.opens = here.pair.opens = now
+        self._close(here, now)
 
     def _here(self, name: str, address: str, now: float) -> _Here:
         network = _network(address)
@@ -277,13 +280,13 @@ class KnownBrowsers:
         if found is None:
             return ""
         browser, names = found
-        return browser if names.get(self._sign(f"{browser}.{name}"), 0) > self._clock() else ""
+        return browser if names.get(self._sign(f"name.{browser}.{name}"), 0) > self._clock() else ""
 
     def add(self, value: str, name: str) -> str:
         """Return the cookie's new value after a login. value: the old one; "" where none is."""
         browser, names = self._read(value) or (secrets.token_hex(16), {})
         now = self._clock()
-        names[self._sign(f"{browser}.{name}")] = int(now + self.lifetime)
+        names[self._sign(f"name.{browser}.{name}")] = int(now + self.lifetime)
         newest = sorted(names.items(), key=lambda entry: entry[1])[-COOKIE_NAMES:]
         listed = "-".join(f"{known}_{until}" for known, until in newest if until > now)
         text = f"1.{browser}.{listed}"

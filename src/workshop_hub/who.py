@@ -100,6 +100,15 @@ class People(PAMAuthenticator):
     def _default_min_uid(self) -> int:
         return max(1, accounts.uid_min())
 
+    @default("auth_refresh_strict")
+    def _default_auth_refresh_strict(self) -> bool:
+        """Have tokens end with sessions, as before JupyterHub 6.1.
+
+        Its reason to let them go on is that a refresh may fail for want of a login; ours fails for
+        those alone who could not log in.
+        """
+        return True
+
     # --- at a login
 
     def check_blocked_users(
@@ -200,8 +209,9 @@ class People(PAMAuthenticator):
 
     def _look_again_now(self, name: str) -> tuple[Standing, str]:
         standing = self._look_up_now(name)
-        gone = "" if standing.account else "the machine has no such account any more"
-        return standing, gone or shadow.out_of_use(name)
+        if standing.account is None:
+            return standing, "the machine has no such account any more"
+        return standing, shadow.out_of_use(standing.account.name)
 
     async def _refusal_now(self, user: Any, account: Account | None, model: dict[str, Any]) -> str:
         """Say why who has logged in could not do so now; "" where it would be possible."""
@@ -211,18 +221,21 @@ class People(PAMAuthenticator):
             return f"its uid is {account.uid} and was {kept}: it is another account"
         if not await maybe_future(self.check_blocked_users(name, model)):
             return "it is blocked, or is no person's account"
-        if self.allow_all or await maybe_future(self.check_allowed(name, model)):
-            return ""
+        try:
+            if self.allow_all or await maybe_future(self.check_allowed(name, model)):
+                return ""
+        except HTTPError as exc:  # how a site's own check words its refusal
+            return str(exc.log_message or exc)
         return "it is not allowed to enter any more"
 
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
         """Refuse to start a server as another account of the same name."""
-        account = await accounts.off_loop(lambda: accounts.find_or_none(user.name))
-        if account is not None:
-            try:
+        try:
+            account = await accounts.off_loop(lambda: accounts.find_or_none(user.name))
+            if account is not None:
                 self._refuse_other(user.name, account, self._uids.of(_session(user), user.name))
-            except WorkshopError as exc:
-                raise hub_error(exc) from exc
+        except WorkshopError as exc:
+            raise hub_error(exc) from exc
         await maybe_future(super().pre_spawn_start(user, spawner))
 
     # --- uids

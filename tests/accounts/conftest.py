@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -213,13 +214,18 @@ class Hubs:
         return hub
 
     def close(self) -> None:
-        for hub in self._started:
-            if hub.process is not None and hub.process.poll() is None:
-                for user in hub.api("GET", "/users").json:
-                    for server in user.get("servers") or {}:
-                        hub.stop_server(quote(user["name"], safe=""), server)
-            hub.kill()
-            shutil.rmtree(hub.folder)
+        with ExitStack() as left:  # all of it, whatever of it fails
+            for hub in self._started:
+                left.callback(shutil.rmtree, hub.folder)
+                left.callback(hub.kill)
+                left.callback(end_servers, hub)
+
+
+def end_servers(hub: Hub) -> None:
+    if hub.process is not None and hub.process.poll() is None:
+        for user in hub.api("GET", "/users").json:
+            for server in user.get("servers") or {}:
+                hub.stop_server(quote(user["name"], safe=""), server)
 
 
 @pytest.fixture(scope="module")

@@ -223,7 +223,8 @@ def test_the_single_user_server_itself_takes_these_names(hubs: Hubs, served: Mac
         + "c.Spawner.http_timeout = 120\n"
         + "c.Spawner.start_timeout = 120\n"
         + "c.ProcessBackend.launcher = 'warm'\n"
-        + "c.ProcessBackend.warm_uids = (1000, 79999)\n",
+        + "c.ProcessBackend.warm_uids = (1000, 79999)\n"
+        + "c.Spawner.args = ['--HubOAuth.cache_max_age=1']\n",
         proxy=True,
     )
     for name in (ADA, "katherine johnson@corp.example", "zoë.müller@corp.example"):
@@ -235,3 +236,9 @@ def test_the_single_user_server_itself_takes_these_names(hubs: Hubs, served: Mac
         answer = browser.open(f"/user/{path}/api/contents")
         assert answer.status == 200, answer.text
         assert answer.json["type"] == "directory"
+    serve(served, {other: uid for other, uid in PEOPLE.items() if other != name}, (ADA,))
+    eventually_sync(
+        lambda: browser.open(f"/user/{path}/api/contents").status != 200,
+        "who is gone has no access",
+    )
+    serve(served, PEOPLE, (ADA,))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -113,6 +115,13 @@ def test_what_had_no_answer_is_taken_back(slow: Slowdown, clock: Clock) -> None:
         slow.withdrawn("ada", CLASSROOM)
         assert slow.wait("ada", CLASSROOM, "browser") == 0
         slow.withdrawn("ada", CLASSROOM, "browser")
+
+
+def test_what_had_no_answer_does_not_free_who_is_waiting(guesser: Guesser, slow: Slowdown) -> None:
+    for browser in ("", "browser"):
+        guesser.insist("ada", CLASSROOM, 10, browser)
+        slow.withdrawn("ada", CLASSROOM, browser)
+        assert guesser.guess("ada", CLASSROOM, browser) > 1
 
 
 def test_one_who_mistypes_does_not_slow_the_class(guesser: Guesser, slow: Slowdown) -> None:
@@ -340,5 +349,17 @@ def test_no_cookie_can_be_made_up(text: str, name: str) -> None:
     assert known.check(KnownBrowsers(b"j" * 32).add("", "ada"), "ada") == ""
 
 
-def test_what_is_kept_is_small() -> None:
-    assert slowdown.ENTRIES * 4 * 300 < 2**24
+def test_what_is_kept_is_small(clock: Clock) -> None:
+    entries = 1000
+    tracemalloc.start()
+    try:
+        slow = Slowdown(clock=clock, entries=entries)
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(20 * entries):
+            slow.wait(f"{number} is made up", f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::1")
+            slow.wait("ada", CLASSROOM, f"browser {number}")
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(slow) == 4 * entries
+    assert (after - before) * slowdown.ENTRIES / entries < 15e6
