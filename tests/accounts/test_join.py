@@ -75,7 +75,7 @@ def hub(course: Machine, hubs: Hubs) -> Hub:
     hub.start()
     course.add("wsacct-j-known")
     assert hub.api("POST", "/users/wsacct-j-known").status == 201
-    course.run("userdel", "--remove", "wsacct-j-known")
+    course.run("userdel", "--force", "--remove", "wsacct-j-known")
     return hub
 
 
@@ -453,7 +453,7 @@ def test_a_hub_that_is_not_root_needs_one_line_of_sudoers(course: Machine, hubs:
     assert rule, hub.log
     assert "*" not in rule[0]
     course.write("/etc/sudoers.d/wsacct-j", rule[0] + "\n", mode="440")
-    course.run("visudo", "--check", "--quiet")
+    course.run("visudo", "--check", "--file=/etc/sudoers.d/wsacct-j")
     hub.start()
     assert join(hub, "wsacct-j-viasudo").status == 200
     assert enters(hub, "wsacct-j-viasudo")
