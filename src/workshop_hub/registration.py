@@ -214,16 +214,12 @@ class Registration(HasTraits):
             outcome = await creator.runner.command(command, timeout=creator.timeout, given=order)
         except (OSError, ValueError) as exc:
             raise AccountCreationFailed(f"{command[0]} cannot be started: {exc}.") from exc
-        last = (outcome.output.strip().splitlines() or [""])[-1]
-        try:
-            answer = json.loads(last) if outcome.exit_code == 0 else {}
-        except ValueError:
-            answer = {}
-        found = str(answer.get("outcome", ""))
+        answer = _answer(outcome.output) if outcome.exit_code == 0 else {}
+        found = answer.get("outcome", "")
         if found == "made":
             return ""
         if found:
-            raise JoinRefused(str(answer.get("text", "")), outcome=found)
+            raise JoinRefused(answer.get("text", ""), outcome=found)
         raise AccountCreationFailed(
             f'The account "{name}" was not registered: {" ".join(command)} ended with '
             f"{outcome.exit_code}.",
@@ -262,6 +258,15 @@ class Registration(HasTraits):
         join_account.check_group(self.join_group)
         if os.geteuid() != 0:
             _check_sudo(self.join_command)
+
+
+def _answer(output: str) -> dict[str, str]:
+    """Read the last line that the program wrote."""
+    try:
+        said = json.loads(output.strip().splitlines()[-1])
+    except (ValueError, LookupError):
+        said = None
+    return {key: str(value) for key, value in said.items()} if isinstance(said, dict) else {}
 
 
 def _check_sudo(command: list[str]) -> None:

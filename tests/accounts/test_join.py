@@ -25,7 +25,7 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 
 from hubs import Answer, Browser, Hub, _send, words
-from support import eventually, eventually_sync
+from support import eventually_sync
 from workshop_hub.policy.joining import FIELDS
 from workshop_hub.system import join_account
 
@@ -75,7 +75,7 @@ def hub(course: Machine, hubs: Hubs) -> Hub:
     hub.start()
     course.add("wsacct-j-known")
     assert hub.api("POST", "/users/wsacct-j-known").status == 201
-    course.run("userdel", "--remove", "wsacct-j-known")
+    course.run("userdel", "--force", "--remove", "wsacct-j-known")
     return hub
 
 
@@ -403,35 +403,71 @@ def test_the_program_for_root_asks_nobody_whether_it_is_narrow(course: Machine) 
     assert course.run("cat", "/etc/shadow") == before
 
 
-async def test_killed_in_the_middle_and_called_again(course: Machine) -> None:
-    course.write("/etc/wsacct-stall", "#!/bin/sh\necho $$ >/home/stalled\nexec sleep 600\n", "755")
-    before = course.run("cat", "/etc/pam.d/chpasswd")
-    course.write("/etc/pam.d/chpasswd", "password requisite pam_exec.so quiet /etc/wsacct-stall\n")
+class Stall:
+    """PAM waits for ever when a password is set; until it is ended with those who wait for it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.usual = machine.run("cat", "/etc/pam.d/chpasswd")
+        machine.run("rm", "-f", "/home/stalled")
+        script = "#!/bin/sh\necho $$ >/home/stalled\nexec sleep 600\n"
+        machine.write("/etc/wsacct-stall", script, "755")
+        rule = "password requisite pam_exec.so quiet /etc/wsacct-stall\n"
+        machine.write("/etc/pam.d/chpasswd", rule)
+
+    def pid(self) -> int:
+        with suppress(AssertionError, ValueError):  # not yet, or not yet written
+            return int(self.machine.run("cat", "/home/stalled"))
+        return 0
+
+    def kill(self) -> None:
+        pid = eventually_sync(self.pid, "it waits for PAM")
+        for each in (*ancestors(pid, join_account.__name__), pid):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+
+    def mend(self) -> None:
+        self.machine.write("/etc/pam.d/chpasswd", self.usual)
+
+
+@pytest.fixture
+def stall(course: Machine) -> Iterator[Stall]:
+    stall = Stall(course)
+    yield stall
+    stall.mend()
+
+
+def test_killed_in_the_middle_and_called_again(course: Machine, stall: Stall) -> None:
     name = "wsacct-j-killed"
     order = {"name": name, "password": PASSWORD}
-    try:
-        with ThreadPoolExecutor() as pool:
-            call = pool.submit(run_program, course, order)
-
-            async def stalled() -> int:
-                try:
-                    return int(course.run("cat", "/home/stalled"))
-                except (AssertionError, ValueError):
-                    return 0
-
-            pid = await eventually(stalled, "it waits for PAM")
-            for each in (*ancestors(pid, join_account.__name__), pid):
-                os.kill(each, signal.SIGKILL)
-            with pytest.raises(AssertionError):
-                call.result()
-    finally:
-        course.write("/etc/pam.d/chpasswd", before)
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(run_program, course, order)
+        stall.kill()
+        with pytest.raises(AssertionError):
+            call.result()
+    stall.mend()
     assert course.entry(name)
     assert json.loads(run_program(course, order)) == {"outcome": "made"}
     assert json.loads(run_program(course, order)) == {"outcome": "taken"}
     entry = course.entry(name)
     assert entry
     assert course.run("stat", "-c", "%u", entry.home) == f"{entry.uid}\n"
+
+
+def test_the_hub_is_killed_in_the_middle(course: Machine, hubs: Hubs, stall: Stall) -> None:
+    hub = hubs.start(CONFIG)
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(join, hub, "wsacct-j-again")
+        eventually_sync(stall.pid, "it waits for PAM")
+        hub.kill(signal.SIGKILL)
+        stall.kill()
+        with pytest.raises(OSError):
+            call.result()
+    stall.mend()
+    hub.start()
+    assert not enters(hub, "wsacct-j-again")
+    assert join(hub, "wsacct-j-again", "another password").status == 200
+    assert enters(hub, "wsacct-j-again", "another password")
 
 
 def ancestors(pid: int, command: str) -> list[int]:
@@ -453,7 +489,7 @@ def test_a_hub_that_is_not_root_needs_one_line_of_sudoers(course: Machine, hubs:
     assert rule, hub.log
     assert "*" not in rule[0]
     course.write("/etc/sudoers.d/wsacct-j", rule[0] + "\n", mode="440")
-    course.run("visudo", "--check", "--quiet")
+    course.run("visudo", "--check", "--file=/etc/sudoers.d/wsacct-j")
     hub.start()
     assert join(hub, "wsacct-j-viasudo").status == 200
     assert enters(hub, "wsacct-j-viasudo")

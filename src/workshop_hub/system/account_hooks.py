@@ -71,6 +71,14 @@ _NOT_MADE = 'The account "{}" was not created'
 _HALF_MADE = 'The account "{}" exists and is half-made'
 
 
+class _Failed(Exception):
+    """A hook has failed. how: what it did. log: the last lines of its output."""
+
+    def __init__(self, how: str, log: str = "") -> None:
+        super().__init__(how)
+        self.log = log
+
+
 async def _run(
     runner: Runner,
     hook: Hook,
@@ -79,32 +87,39 @@ async def _run(
     timeout: float,
     what: str,
 ) -> None:
-    log = ""
-    cause: BaseException | None = None
-    if callable(hook):
-        shown = f"the function {name_of(hook)}"
-        try:
-            answer = await runner.function(hook, subject, timeout=timeout)
-        except TimeoutError as exc:
-            how, cause = f"did not end within {timeout:g} seconds", exc
+    try:
+        if callable(hook):
+            shown = f"the function {name_of(hook)}"
+            await _call(runner, hook, subject, timeout)
         else:
-            if not isinstance(answer, Raised):
-                return
-            how, cause = f"raised {type(answer.error).__name__}: {answer.error}", answer.error
-    else:
-        words = filled(hook, values)
-        shown = f"the command {shlex.join(words)}"
-        try:
-            outcome = await runner.command(words, timeout=timeout)
-        except (OSError, ValueError) as exc:
-            how, cause = f"cannot be started: {exc}", exc
-        else:
-            if outcome.exit_code == 0:
-                return
-            how, log = how_it_ended(outcome, timeout), last_lines(outcome.output)
-    raise AccountCreationFailed(
-        f"{what}: {shown} (add_user_hooks) {how}.",
-        remedy="Mend the hook, then add the user again, or let the user log in again: what is "
-        "missing is done then.",
-        log=log,
-    ) from cause
+            words = filled(hook, values)
+            shown = f"the command {shlex.join(words)}"
+            await _execute(runner, words, timeout)
+    except _Failed as exc:
+        raise AccountCreationFailed(
+            f"{what}: {shown} (add_user_hooks) {exc}.",
+            remedy="Mend the hook, then add the user again, or let the user log in again: what is "
+            "missing is done then.",
+            log=exc.log,
+        ) from exc.__cause__
+
+
+async def _call(
+    runner: Runner, function: Callable[..., Any], subject: object, timeout: float
+) -> None:
+    try:
+        answer = await runner.function(function, subject, timeout=timeout)
+    except TimeoutError as exc:
+        raise _Failed(f"did not end within {timeout:g} seconds") from exc
+    if isinstance(answer, Raised):
+        error = answer.error
+        raise _Failed(f"raised {type(error).__name__}: {error}") from error
+
+
+async def _execute(runner: Runner, words: Sequence[str], timeout: float) -> None:
+    try:
+        outcome = await runner.command(words, timeout=timeout)
+    except (OSError, ValueError) as exc:
+        raise _Failed(f"cannot be started: {exc}") from exc
+    if outcome.exit_code != 0:
+        raise _Failed(how_it_ended(outcome, timeout), last_lines(outcome.output))

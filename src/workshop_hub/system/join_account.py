@@ -98,7 +98,7 @@ def join(name: str, password: str, *, group: str, most: int) -> None:
     if any(letter in password for letter in "\n\0") or not password:
         raise Refused("password", "It has a character that cannot be typed.")
     if _password_field(name) == UNFINISHED:  # an earlier call was ended before it was done
-        _run("userdel", "--remove", "--", name)
+        _remove(name)
     if accounts.find_or_none(name) or _has_group(name) or os.path.lexists(_home_base() / name):
         raise Refused("taken")
     if members(group) >= most:
@@ -152,11 +152,16 @@ def _set_password(name: str, password: str) -> None:
     )
     if done.returncode == 0 and _password_field(name) != UNFINISHED:
         return
-    _run("userdel", "--remove", "--", name)
+    _remove(name)
     told = BAD_PASSWORD.findall(done.stdout.decode("ascii", "replace"))
     if told:
         raise Refused("password", told[-1].strip())
     raise WorkshopError(f"chpasswd failed with exit code {done.returncode}.")
+
+
+def _remove(name: str) -> None:
+    """Remove what was made here and never used: by force, for a process may have had its uid."""
+    _run("userdel", "--force", "--remove", "--", name)
 
 
 def _run(*command: str) -> None:
