@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-from jupyterhub.auth import PAMAuthenticator
 from jupyterhub.utils import maybe_future
 from tornado.web import HTTPError
 from traitlets import Bool, Float, Integer, Unicode, default
@@ -17,9 +16,10 @@ from traitlets import Bool, Float, Integer, Unicode, default
 from workshop_hub import client, logins
 from workshop_hub.errors import AccountRefused, WorkshopError
 from workshop_hub.logins import Logins
+from workshop_hub.pam_access import PamAccess
 from workshop_hub.system import accounts, pam
 from workshop_hub.system.accounts import Account, Membership
-from workshop_hub.system.broker import Attempt, Broker
+from workshop_hub.system.broker import Attempt
 from workshop_hub.system.useradd import AccountCreator, default_command, home_problem
 
 NAME_PATTERN = r"[a-z_][a-z0-9_-]{0,31}"
@@ -54,7 +54,7 @@ def _origin(handler: Any) -> str:
     return "" if handler is None else client.address(handler.request)
 
 
-class WorkshopAuthenticator(PAMAuthenticator):
+class WorkshopAuthenticator(PamAccess):
     """Checks passwords with PAM; lets in people, and no system accounts; makes accounts.
 
     The name is brought into its one form (lower case, `username_map`) first. PAM checks that
@@ -190,7 +190,7 @@ class WorkshopAuthenticator(PAMAuthenticator):
 
     @cached_property
     def _logins(self) -> Logins:
-        return Logins(Broker())
+        return Logins(self.broker)
 
     def _raise_if_unusable(self, verdict: pam.Verdict, handler: Any, typed: str) -> None:
         """Tell who gave the right password why the account may not be used."""
