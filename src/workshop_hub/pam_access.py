@@ -36,6 +36,11 @@ CAN_READ_SHADOW = (
     "passwords, and PAM modules that count wrong ones as root (pam_faillock) do not work"
 )
 
+BROKER_SAYS = (
+    "See what it says: `systemctl status workshop-users-pam.socket` and `journalctl -u "
+    "workshop-users-pam.service`; where sudo starts it, what comes before this in the hub's log."
+)
+
 PAM_UNIX_FAILS = (
     "Nobody whose password the machine itself keeps can log in: pam_unix lets an account that is "
     "not root check its own password only"
@@ -188,15 +193,20 @@ class PamAccess(PAMAuthenticator):
         """
         try:
             access = await self._wanted().access()
-            if access.way == COMMAND:
-                return access
-            verdict = await self.broker.ask(Attempt("root", self.service), _say_nothing)
         except WorkshopError as exc:
             return Access(COMMAND, exc.message.removesuffix("."), "error", exc.remedy)
+        if access.way == COMMAND:
+            return access
+        try:
+            verdict = await self.broker.ask(Attempt("root", self.service), _say_nothing)
+        except WorkshopError as exc:
+            said = f"{access.message}, but that fails: {exc.message}".removesuffix(".")
+            return Access(access.way, said, "error", BROKER_SAYS)
         if "root's" in verdict.message:
             return access
+        said = f"{access.message}, but that fails: {verdict.message}"
         remedy = "Run `workshop-hub units` again, and restart workshop-users-pam.service."
-        return Access(access.way, f"{access.message}, but {verdict.message}", "error", remedy)
+        return Access(access.way, said, "error", remedy)
 
     def check_allow_config(self) -> None:
         """Look, once the hub runs, whether passwords can be checked, and say so in its log."""

@@ -7,14 +7,12 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from accounts.conftest import PASSWORD, Machine
 
-from support import eventually_sync
 from workshop_hub.errors import WorkshopError
 from workshop_hub.system import pam
 from workshop_hub.system.broker import Attempt, Broker
