@@ -96,7 +96,7 @@ class Wanted:
         if "no new privileges" in refusal:
             return sudo.NO_NEW_PRIVILEGES
         return (
-            "With systemd, run `workshop-hub units` for this account, and enable "
+            "With systemd, run `workshop-hub units` for this account, and start "
             "workshop-users-pam.socket. Without it, add this line to /etc/sudoers.d/workshop-hub: "
             f"{sudoers_rule(sudo.hub_user(), self.command)}"
         )
@@ -218,7 +218,8 @@ class PamAccess(PAMAuthenticator):
     async def _tell_of_access(self) -> None:
         access = await self.check_access()
         level = {"ok": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-        self.log.log(level[access.level], "Logins: %s. %s", access.message, access.remedy)
+        said = f"{access.message}. {access.remedy}".strip()
+        self.log.log(level[access.level], "Logins: %s", said)
 
 
 async def _say_nothing(prompts: list[Prompt]) -> None:

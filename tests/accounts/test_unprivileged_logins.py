@@ -16,6 +16,7 @@ from accounts.test_logins import enter
 from hubs import Hub
 from support import eventually_sync
 
+BROKER = "workshop_hub.system.pam_broker"
 SUDOERS = "/etc/sudoers.d/wsacct-logins"
 CONFIG = 'c.Authenticator.allow_all = True\nc.WorkshopAuthenticator.pam_broker = "{}"\n'
 
@@ -164,10 +165,24 @@ def test_a_broker_that_others_could_replace_does_not_run(prepared: Machine) -> N
     assert "is not safe to run as root: /home/wsacct-uhub" in done.stderr
 
 
+def test_a_python_that_listens_to_its_starter_is_not_safe(prepared: Machine) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        done = subprocess.run(
+            [*prepared.enter, sys.executable, "-m", BROKER, "--service", "workshop-test"],
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "without -I" in done.stderr
+
+
 def test_where_sudo_keeps_what_is_typed_the_broker_does_not_run(prepared: Machine) -> None:
     """Or all passwords would be in sudo's log."""
     done = subprocess.run(
-        [*prepared.enter, sys.executable, "-I", "-m", "workshop_hub.system.pam_broker"],
+        [*prepared.enter, sys.executable, "-I", "-m", BROKER],
         stdin=subprocess.PIPE,
         capture_output=True,
         text=True,

@@ -14,6 +14,7 @@ from workshop_hub.backends.process import ProcessBackend
 from workshop_hub.cli import main
 from workshop_hub.errors import ConfigError
 from workshop_hub.launch import warm
+from workshop_hub.system import pam_rules
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,6 +106,14 @@ def test_who_may_have_passwords_checked_and_how_is_written_the_same_everywhere()
     assert rule[1] == pam_access.sudoers_rule("nobody", wanted.command)
     assert unit[1].split() == wanted.command
     assert f"ListenSequentialPacket={pam_access.SOCKET}" in shown
+
+
+def test_the_line_of_sudoers_in_the_page_is_the_one_that_is_needed() -> None:
+    page = (ROOT / "docs/howto/unprivileged-hub.md").read_text()
+    (block,) = re.findall(r"^```sudoers\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    words = pam_rules.arguments("workshop-hub")
+    command = pam_access.broker_command(Path("/opt/workshop-hub/bin"), words)
+    assert block.strip() == pam_access.sudoers_rule("jupyterhub", command)
 
 
 @pytest.mark.parametrize("form", ["debian", "fedora", "suse"])

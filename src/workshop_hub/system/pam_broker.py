@@ -62,11 +62,11 @@ def main(words: Sequence[str]) -> None:
         place = socket.socket(fileno=os.dup(0))
     except OSError:
         sys.exit("PAM broker: standard input is no socket. Does sudo log it (log_input)?")
-    rules = parse(words)
-    if rules is not None:
+    if words:
         forget_the_starter()
         if reason := unsafe():
             sys.exit(f"PAM broker: this program is not safe to run as root: {reason}")
+    rules = parse(words)
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children

@@ -56,6 +56,8 @@ def _lift(limit: int, most: int) -> None:
 
 def unsafe() -> str:
     """Say who beside root could replace what this process runs, or ""."""
+    if not sys.flags.isolated:
+        return "its Python was started without -I."
     loaded = (getattr(module, "__file__", None) for module in [*sys.modules.values()])
     files = {sys.executable, str(Path(sys.executable).resolve()), *filter(None, loaded), *sys.path}
     found = (safety.trouble(Path(file), 0) for file in sorted(files) if Path(file).exists())
