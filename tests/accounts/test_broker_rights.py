@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -135,9 +136,14 @@ class Line:
         stdin.close()
         self.control.settimeout(60)
 
-    def hand_over(self, told: bytes, order: bytes | None = None) -> bytes:
-        """Hand a conversation over, say this in it, and return what is said to it."""
+    def hand_over(self, told: bytes, order: bytes | None = None, uid: int = 0) -> bytes:
+        """Hand a conversation over, say this in it, and return what is said to it.
+
+        uid: whose it is.
+        """
+        os.seteuid(uid)
         ours, theirs = socket.socketpair()
+        os.seteuid(0)
         with ours:
             ours.settimeout(60)
             with theirs:
@@ -194,3 +200,10 @@ def test_what_is_handed_over_must_be_a_socket_of_the_right_kind(line: Line) -> N
             socket.send_fds(line.control, [b'{"name": "wsacct-rita"}'], [file.fileno()])
         line.control.send(b'{"name": "wsacct-rita"}')  # without any
     assert b"prompts" in line.hand_over(b'{"name": "wsacct-ruth"}', order("wsacct-ruth"))
+
+
+def test_a_conversation_with_somebody_elses_program_is_none(line: Line) -> None:
+    """That program would take what the broker says for root's word."""
+    told = b'{"name": "wsacct-rita"}'
+    assert line.hand_over(told, order("wsacct-rita"), uid=65534) == b""
+    assert b"prompts" in line.hand_over(told, order("wsacct-rita"))

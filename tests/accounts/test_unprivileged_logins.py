@@ -61,7 +61,7 @@ def test_without_any_right_the_log_has_the_line_that_is_missing_and_it_works(
     assert rule.startswith("wsacct-uhub ")
     assert "*" not in rule
     prepared.write(SUDOERS, f"Defaults use_pty\n{rule}\n", mode="440")
-    prepared.run("visudo", "--check")
+    prepared.run("visudo", "--check", f"--file={SUDOERS}")
     hub = hubs.start(CONFIG.format("auto"), as_user="wsacct-uhub")
     assert "passwords are checked by a broker that sudo starts as root" in told(hub)
     assert_logs_people_in(hub)

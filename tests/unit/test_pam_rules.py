@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 
 import pytest
 
 from workshop_hub.system import pam_rules
+from workshop_hub.system.pam_broker import serve
+from workshop_hub.system.pam_desk import TALKS_MAX, WAITING_MAX, Desk, Talk
 from workshop_hub.system.pam_rules import HOLD, Pace, Rules
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -107,3 +110,14 @@ def test_arguments_that_mean_nothing(words: list[str]) -> None:
 def test_root_is_root_whatever_the_rules_say() -> None:
     rules = Rules(frozenset({"login"}), 1, any_shell=True)
     assert "root's" in rules.refusal("root", {"name": "root", "service": "login"})
+
+
+def test_conversations_of_a_hub_that_is_not_root_are_counted() -> None:
+    rules = Rules(frozenset({"login"}), 1)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        many = [Talk("ada", ours)] * WAITING_MAX
+        assert not Desk(serve, rules, waiting=many[1:]).crowded("ada")
+        assert Desk(serve, rules, waiting=many).crowded("ada")
+        assert not Desk(serve, rules, waiting=many).crowded("ben")
+        assert Desk(serve, rules, children=TALKS_MAX).crowded("ben")

@@ -112,6 +112,11 @@ def test_the_unit_has_few_capabilities_and_no_writable_programs() -> None:
     assert "@" not in guest.run("systemctl", "cat", SERVICE).replace("@system-service", "")
 
 
+def test_the_hubs_unit_brings_it_along() -> None:
+    wants = guest.systemctl("show", "--property=Wants", "--value", "workshop-hub.service")
+    assert "workshop-users-pam.socket" in wants.split()
+
+
 def test_doctor_says_that_logins_work() -> None:
     config = Path("/tmp/wsvm-doctor.py")
     config.write_text('c = get_config()\nc.JupyterHub.authenticator_class = "workshop"\n')

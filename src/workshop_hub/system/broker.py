@@ -17,7 +17,7 @@ from workshop_hub.errors import WorkshopError
 from workshop_hub.system import pam_broker
 from workshop_hub.system.deadline import within
 from workshop_hub.system.pam import Prompt, Verdict
-from workshop_hub.system.pam_desk import CREDENTIALS
+from workshop_hub.system.pam_desk import peer
 from workshop_hub.system.sockets import closing
 from workshop_hub.system.turns import Turns
 
@@ -190,8 +190,7 @@ def connected(place: Path) -> socket.socket:
     try:
         control.setblocking(False)
         control.connect(str(place))
-        listener = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        if CREDENTIALS.unpack(listener)[1] != 0:
+        if peer(control) != 0:
             raise PermissionError(1, "what listens there is not root's")
     except OSError as exc:
         control.close()

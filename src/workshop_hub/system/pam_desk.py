@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ TALKS_MAX = 256
 WAITING_MAX = 8
 """Conversations about one name that may wait for their turn; more are sent away."""
 
-CREDENTIALS = struct.Struct("iII")
+_CREDENTIALS = struct.Struct("iII")
 """struct ucred of unix(7): pid, uid, gid."""
 
 
@@ -104,8 +104,7 @@ class Desk:
             hub, _ = listener.accept()
         except OSError:  # gone already, or too many open files
             return
-        raw = hub.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        _pid, uid, _gid = CREDENTIALS.unpack(raw)
+        uid = peer(hub)
         if uid not in (0, self.rules.hub_uid if self.rules else 0):
             complain(f"uid {uid} may not ask")
             hub.close()
@@ -133,13 +132,17 @@ class Desk:
             pass
         for number in files:
             os.set_inheritable(number, False)  # what a module starts could answer for PAM
-            self.take(said, number)
+            self.take(said, number, peer(hub))
         if not said:
             self.leave(hub)
             self.hubs -= 1
 
-    def take(self, said: bytes, number: int) -> None:
-        """Let a conversation begin in its turn; end one that cannot."""
+    def take(self, said: bytes, number: int, uid: int) -> None:
+        """Let a conversation begin in its turn; end one that cannot.
+
+        uid: the hub's. It made both ends: one that leads to somebody else's program would have us
+        speak to that as root.
+        """
         try:
             asker = socket.socket(fileno=number)
         except OSError:  # no socket
@@ -149,7 +152,8 @@ class Desk:
             name = json.loads(said)["name"]
             sound = isinstance(name, str) and len(name) <= accounts.NAME_MAX
             sound = sound and (asker.family, asker.type) == (socket.AF_UNIX, socket.SOCK_STREAM)
-        except (ValueError, TypeError, KeyError, RecursionError):
+            sound = sound and peer(asker) == uid
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             sound = False
         if not sound:
             complain("a hub has said what makes no sense")
@@ -176,12 +180,15 @@ class Desk:
 
     def begin(self, talk: Talk, others: list[Talk]) -> None:
         """Make a process for a conversation. others: those that wait."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            child = os.fork()
-        except OSError:  # too many processes: this one's asker is told by its end
-            ours.close()
-        else:
+        with ExitStack() as opened:
+            opened.callback(talk.asker.close)
+            try:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                opened.callback(theirs.close)
+                child = os.fork()
+            except OSError as exc:  # this one's asker is told by its end
+                complain(f"no process for {talk.name!a:.80}: {exc.strerror}")
+                return
             if child == 0:
                 try:
                     ours.close()
@@ -189,10 +196,8 @@ class Desk:
                     self.serve(talk.asker, Guard(self.rules, talk.name, theirs))
                 finally:
                     os._exit(1)
-            self.children += 1
-            self.files.register(ours, selectors.EVENT_READ, partial(self.note, talk.name))
-        theirs.close()
-        talk.asker.close()
+        self.children += 1
+        self.files.register(ours, selectors.EVENT_READ, partial(self.note, talk.name))
 
     def forget(self, others: list[Talk]) -> None:
         """Close, in a conversation's process, what is not its own.
@@ -221,6 +226,13 @@ class Desk:
         """Listen to this socket no more."""
         self.files.unregister(other)
         other.close()
+
+
+def peer(connection: socket.socket) -> int:
+    """Return the uid of who made the other end: connected, listened, or made both. OSError."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _pid, uid, _gid = _CREDENTIALS.unpack(raw)
+    return int(uid)
 
 
 def complain(what: str) -> None:
