@@ -95,6 +95,19 @@ async def test_other_rules_where_the_administrator_wants_them(prepared: Machine)
     await broker.close()
 
 
+async def test_a_name_is_the_same_for_the_rules_and_for_pam(broker: Broker) -> None:
+    """With another encoding, letters that name nobody would be the bytes of root's name."""
+    for encoding in ("cp037", "no-such-encoding", "rot13", "idna"):
+        typed = {"name": "root", "password": PASSWORD}
+        if encoding == "cp037":
+            typed = {key: text.encode().decode(encoding) for key, text in typed.items()}
+        if encoding == "idna":
+            typed["name"] = "\uff52oot"
+        verdict = await ask(broker, **typed, encoding=encoding)
+        assert not verdict.granted
+        assert "did not ask it" in verdict.message
+
+
 async def test_an_address_that_is_none_does_not_reach_the_machines_log(broker: Broker) -> None:
     verdict = await ask(broker, "wsacct-rita", rhost="192.0.2.7\nlogin: root logged in")
     assert "address" in verdict.message

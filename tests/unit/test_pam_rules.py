@@ -109,7 +109,8 @@ def test_arguments_that_mean_nothing(words: list[str]) -> None:
 
 def test_root_is_root_whatever_the_rules_say() -> None:
     rules = Rules(frozenset({"login"}), 1, any_shell=True)
-    assert "root's" in rules.refusal("root", {"name": "root", "service": "login"})
+    order = {"name": "root", "service": "login", "encoding": "utf8"}
+    assert "root's" in rules.refusal("root", order)
 
 
 def test_conversations_of_a_hub_that_is_not_root_are_counted() -> None:

@@ -185,19 +185,18 @@ class Desk:
             try:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 opened.callback(theirs.close)
+                self.files.register(ours, selectors.EVENT_READ, partial(self.note, talk.name))
+                self.children += 1
                 child = os.fork()
-            except OSError as exc:  # this one's asker is told by its end
+            except OSError as exc:  # whoever asks is told by the end of it, and so are we
                 complain(f"no process for {talk.name!a:.80}: {exc.strerror}")
                 return
             if child == 0:
                 try:
-                    ours.close()
                     self.forget(others)
                     self.serve(talk.asker, Guard(self.rules, talk.name, theirs))
                 finally:
                     os._exit(1)
-        self.children += 1
-        self.files.register(ours, selectors.EVENT_READ, partial(self.note, talk.name))
 
     def forget(self, others: list[Talk]) -> None:
         """Close, in a conversation's process, what is not its own.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,8 @@ class Rules:
             return "another name than was announced"
         if not isinstance(service, str) or service not in self.services:
             return f"{service!a:.80} is not among its services"
+        if not _means_the_same(order.get("encoding"), name, service):
+            return f"in the encoding {order.get('encoding')!a:.40} the name is another one"
         if not _ORIGIN.fullmatch(str(order.get("rhost", ""))):
             return "the address has characters that no address has"
         if reason := accounts.unsafe_name(name):
@@ -58,6 +61,17 @@ class Rules:
             return ""  # PAM is to take as long as it does with a wrong password
         shells = None if self.any_shell else accounts.login_shells()
         return accounts.not_a_person(account, min_uid=self.min_uid, shells=shells)
+
+
+def _means_the_same(encoding: object, *texts: str) -> bool:
+    """Say whether PAM gets the bytes by which the machine's databases are asked.
+
+    In EBCDIC, letters that name no account are the bytes of root's name.
+    """
+    try:
+        return all(text.encode(str(encoding)) == os.fsencode(text) for text in texts)
+    except (LookupError, ValueError):
+        return False
 
 
 def arguments(service: str, *, min_uid: int | None = None, any_shell: bool = False) -> list[str]:
