@@ -22,9 +22,10 @@ from workshop_hub.guesses import Guesses
 from workshop_hub.login_handler import Asked, WorkshopLoginHandler
 from workshop_hub.logins import Logins
 from workshop_hub.pages import add_templates
+from workshop_hub.pam_access import PamAccess
 from workshop_hub.registration import Registration
 from workshop_hub.system import accounts, pam
-from workshop_hub.system.broker import Attempt, Broker
+from workshop_hub.system.broker import Attempt
 from workshop_hub.system.useradd import home_problem
 from workshop_hub.who import STANDING, People
 
@@ -51,7 +52,7 @@ def _origin(handler: Any) -> str:
     return "" if handler is None else client.address(handler.request)
 
 
-class WorkshopAuthenticator(Registration, AccountOptions, People):
+class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
     """Checks passwords with PAM; lets in people, and no system accounts; makes accounts.
 
     The name is brought into its one form (lower case, `username_map`) first. PAM checks that
@@ -243,7 +244,7 @@ class WorkshopAuthenticator(Registration, AccountOptions, People):
 
     @cached_property
     def _logins(self) -> Logins:
-        return Logins(Broker())
+        return Logins(self.broker)
 
     def _log_refusal(self, handler: Any, typed: str, verdict: pam.Verdict) -> None:
         shown = typed if len(typed) <= 32 else f"{typed[:16]}...({len(typed)} chars)"

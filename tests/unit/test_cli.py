@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from workshop_hub import WorkshopAuthenticator, pam_access, pam_service
 from workshop_hub.backends.process import ProcessBackend
 from workshop_hub.cli import main
+from workshop_hub.errors import ConfigError
 from workshop_hub.launch import warm
+from workshop_hub.system import pam_rules
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +32,7 @@ def doctor(folder: Path, text: str) -> Result:
 WORKSHOP = "c.JupyterHub.spawner_class = 'workshop'\n"
 
 
-@pytest.mark.parametrize("command", ["demo", "doctor", "launcher", "units"])
+@pytest.mark.parametrize("command", ["demo", "doctor", "launcher", "pam-service", "units"])
 def test_every_command_explains_itself(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
@@ -79,7 +82,87 @@ def test_units_without_the_warm_launcher_are_what_they_were(tmp_path: Path) -> N
         for folder in ("sudo", "both")
     }
     assert left["sudo"] == left["both"]
-    assert len(left["sudo"]) == 4
+    assert len(left["sudo"]) == 7
+
+
+def test_units_without_passwords_are_what_they_were(tmp_path: Path) -> None:
+    """A hub with another authenticator has no use for a program that checks them as root."""
+    for _ in range(2):
+        run("units", "--hub-user", "nobody", "--output", tmp_path)
+        result = run("units", "--hub-user", "nobody", "--no-pam", "--output", tmp_path)
+        assert "workshop-users-pam.socket is not wanted any more: removed" in result.output
+    left = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(left) == 4
+    assert not any("users-pam" in file.read_text() for file in left if "sudoers" not in file.name)
+
+
+def test_who_may_have_passwords_checked_and_how_is_written_the_same_everywhere() -> None:
+    shown = run("units", "--hub-user", "nobody").output
+    rule = re.search(r"^#(nobody ALL=\(root\) NOPASSWD: .*pam_broker.*)$", shown, re.MULTILINE)
+    unit = re.search(r"^ExecStart=(.*pam_broker.*) --hub-user nobody$", shown, re.MULTILINE)
+    wanted = WorkshopAuthenticator()._wanted()
+    assert rule
+    assert unit
+    assert rule[1] == pam_access.sudoers_rule("nobody", wanted.command)
+    assert unit[1].split() == wanted.command
+    assert f"ListenSequentialPacket={pam_access.SOCKET}" in shown
+
+
+def test_the_line_of_sudoers_in_the_page_is_the_one_that_is_needed() -> None:
+    page = (ROOT / "docs/howto/unprivileged-hub.md").read_text()
+    (block,) = re.findall(r"^```sudoers\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    words = pam_rules.arguments("workshop-hub")
+    command = pam_access.broker_command(Path("/opt/workshop-hub/bin"), words)
+    assert block.strip() == pam_access.sudoers_rule("jupyterhub", command)
+
+
+@pytest.mark.parametrize("form", ["debian", "fedora", "suse"])
+def test_the_pam_service_has_all_that_pam_asks_for(form: str) -> None:
+    shown = run("pam-service", "--form", form).output
+    lines = [line.split() for line in shown.splitlines() if line.strip() and line[0] != "#"]
+    for kind in ("auth", "account", "password", "session"):
+        assert any(words[0] == kind or words[-1].startswith(f"common-{kind}") for words in lines), (
+            kind
+        )
+
+
+def test_the_pam_service_of_an_administrator_is_not_overwritten(tmp_path: Path) -> None:
+    words = ("pam-service", "--form", "fedora", "--output", tmp_path)
+    file = tmp_path / "etc/pam.d/workshop-hub"
+    assert run(*words).exit_code == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert run(*words).exit_code == 0
+    file.write_text("auth required pam_deny.so\n")
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert "is there already, and differs" in refused.stderr
+    assert file.read_text().endswith("pam_deny.so\n")
+    assert run(*words, "--force").exit_code == 0
+    assert "system-auth" in file.read_text()
+
+
+def test_the_form_of_the_pam_service_is_the_machines(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has none of"):
+        pam_service.form((tmp_path,))
+    for known_by, form in (
+        ("system-auth", "fedora"),
+        ("common-auth", "suse"),
+        ("common-session-noninteractive", "debian"),
+    ):
+        (tmp_path / known_by).touch()
+        assert pam_service.form((tmp_path / "no-such-folder", tmp_path)) == form
+
+
+def test_doctor_says_how_passwords_are_checked(tmp_path: Path) -> None:
+    ours = "c.JupyterHub.authenticator_class = 'workshop'\n"
+    assert "passwords are checked in" in doctor(tmp_path, f"{WORKSHOP}{ours}").output
+    missing = f"c.WorkshopAuthenticator.pam_broker = '{tmp_path}/none.sock'"
+    result = doctor(tmp_path, f"{WORKSHOP}{ours}{missing}")
+    assert "No PAM broker can be reached" in result.output
+    assert result.exit_code == 1
+    wrong = "c.WorkshopAuthenticator.pam_broker = 'sudoo'"
+    assert "must be" in doctor(tmp_path, f"{WORKSHOP}{ours}{wrong}").output
+    assert "passwords" not in doctor(tmp_path, WORKSHOP).output
 
 
 def test_the_sudo_rule_of_the_warm_launcher_is_what_the_hub_runs(tmp_path: Path) -> None:
@@ -93,7 +176,7 @@ def test_the_sudo_rule_of_the_warm_launcher_is_what_the_hub_runs(tmp_path: Path)
         fast=backend.fast_start,
     )
     shown = run("units", *WARM, "--accounts", "%course").output
-    (rule,) = [line for line in shown.splitlines() if line.startswith("#nobody ALL=(root)")]
+    (rule,) = [line for line in shown.splitlines() if line.startswith("#nobody ALL=(root)")][:1]
     allowed = rule.partition("NOPASSWD: ")[2]
     assert re.sub(r"\\(.)", r"\1", allowed) == " ".join(ours)
 
@@ -103,7 +186,7 @@ def test_units_are_written_with_their_modes(tmp_path: Path) -> None:
     assert result.exit_code == 0
     sudoers = tmp_path / "etc/sudoers.d/workshop-hub"
     assert stat.S_IMODE(sudoers.stat().st_mode) == 0o440
-    assert sudoers.read_text().count("NOPASSWD") == 1
+    assert len(re.findall("^[^#].*NOPASSWD", sudoers.read_text(), re.MULTILINE)) == 1
     again = run("units", "--hub-user", "nobody", "--output", tmp_path, "--accounts", "ada")
     assert again.exit_code == 0
     assert "(ada)" in sudoers.read_text()

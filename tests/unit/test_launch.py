@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from workshop_hub.errors import AccountRefused, ConfigError, LauncherRefused
-from workshop_hub.launch import become, forkserver, message, running, safety, sudo
+from workshop_hub.launch import become, forkserver, message, running, sudo
 from workshop_hub.launch.message import Order, Refusal, Report, Target
+from workshop_hub.system import safety
 
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 

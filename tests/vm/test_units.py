@@ -20,7 +20,7 @@ def test_this_is_the_machine_it_should_be() -> None:
 
 def test_systemd_and_sudo_have_no_complaint(launcher: str) -> None:
     units = sorted(file for file in guest.UNITS.glob("workshop*") if file.is_file())
-    assert len(units) == (4 if launcher == "warm" else 3)
+    assert len(units) == (6 if launcher == "warm" else 5)
     done = subprocess.run(
         ["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False
     )

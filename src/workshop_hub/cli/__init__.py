@@ -8,6 +8,7 @@ from workshop_hub import __version__
 from workshop_hub.cli.demo import demo
 from workshop_hub.cli.doctor import doctor
 from workshop_hub.cli.launcher import launcher
+from workshop_hub.cli.pam_service import pam_service
 from workshop_hub.cli.units import units
 from workshop_hub.cli.users import users
 
@@ -21,5 +22,6 @@ def main() -> None:
 main.add_command(demo)
 main.add_command(doctor)
 main.add_command(launcher)
+main.add_command(pam_service)
 main.add_command(units)
 main.add_command(users)

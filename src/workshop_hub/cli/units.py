@@ -9,12 +9,14 @@ from pathlib import Path
 
 import click
 
+from workshop_hub import logins
 from workshop_hub.cli.output import fail
 from workshop_hub.errors import ConfigError, WorkshopError
-from workshop_hub.system.accounts import find, uid_min
+from workshop_hub.system.accounts import find, group_name, uid_min
 from workshop_hub.systemd import (
     UNITS,
     WARM_SOCKET,
+    Pam,
     Site,
     SystemFile,
     Warm,
@@ -52,6 +54,12 @@ CONFIG_LINES = ('launcher = "warm"', f'warm_socket = "{WARM_SOCKET}"')
     f"/etc/login.defs to {LAST_UID}, where --accounts is one %group]",
 )
 @click.option(
+    "--pam/--no-pam",
+    default=True,
+    show_default=True,
+    help="Whether people log in with the machine's passwords, which the hub cannot check itself.",
+)
+@click.option(
     "--config",
     type=click.Path(path_type=Path),
     default=Path("/etc/jupyterhub/jupyterhub_config.py"),
@@ -75,6 +83,7 @@ def units(
     names: tuple[str, ...],
     launcher: str,
     uids: str | None,
+    pam: bool,
     config: Path,
     memory_low: str,
     output: Path | None,
@@ -93,6 +102,7 @@ def units(
             config=config.absolute(),
             memory_low=memory_low,
             warm=served_warm(names, uids) if launcher == "warm" else None,
+            pam=Pam(logins.service(), group_name(find(hub_user).gid)) if pam else None,
         )
         if output is None:
             show(site)

@@ -19,11 +19,12 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from workshop_hub.errors import LauncherRefused, StartTimeout, WorkshopError
-from workshop_hub.launch import message, running, safety, sudo
+from workshop_hub.launch import message, running, sudo
 from workshop_hub.launch.message import Order, Target
 from workshop_hub.launch.running import Launched
 from workshop_hub.launch.sudo import SIGNAL_TIMEOUT, SudoLauncher
 from workshop_hub.launch.talk import NotStarted, connected, listening, said_by
+from workshop_hub.system import safety
 from workshop_hub.system.deadline import within
 from workshop_hub.system.sockets import closing
 from workshop_hub.system.turns import Turns

@@ -10,12 +10,14 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from workshop_hub.errors import WorkshopError
 from workshop_hub.system import pam_broker
 from workshop_hub.system.deadline import within
 from workshop_hub.system.pam import Prompt, Verdict
+from workshop_hub.system.pam_desk import peer
 from workshop_hub.system.sockets import closing
 from workshop_hub.system.turns import Turns
 
@@ -32,6 +34,9 @@ TURN_TIMEOUT = 60.0
 
 PATIENCE = 1.0
 """Seconds after which a child of the broker's is taken to wait for something, and not to work."""
+
+END_TIMEOUT = 10.0
+"""Seconds in which a broker ends that is not wanted any more."""
 
 MOST = 200
 """Logins at the same time, of a hub that has a thousand files to open; more are sent away."""
@@ -52,17 +57,24 @@ class Attempt:
     rhost: str = ""
 
 
+Way: TypeAlias = "Sequence[str] | Path"
+"""To a broker: the command that starts it, or the socket at which one listens that is root."""
+
+
 class Broker:
     """Asks PAM in processes that are none of the hub's.
 
-    command: what starts the broker, which is not started before it is needed. at_once: how many
-    of its children work at the same time; those that wait for something do not count.
+    way: to the broker, which is not started before it is needed; or what finds one then. at_once:
+    how many of its children work at the same time; those that wait for something do not count.
     """
 
     def __init__(
-        self, command: Sequence[str] = COMMAND, *, at_once: int = os.cpu_count() or 1
+        self,
+        way: Way | Callable[[], Awaitable[Way]] = COMMAND,
+        *,
+        at_once: int = os.cpu_count() or 1,
     ) -> None:
-        self._command = command
+        self._way = way
         self._turns = Turns(at_once, PATIENCE)
         self._asking = 0
         self._beginning = asyncio.Lock()
@@ -119,32 +131,37 @@ class Broker:
             talk = opened.enter_context(closing(ours))
             with theirs:
                 talk.setblocking(False)
-                await self._hand_over(theirs)
+                await self._hand_over(theirs, said["name"])
             return talk, await _answer(talk, said)
 
     async def _go_on(self, talk: socket.socket, said: dict[str, Any]) -> dict[str, Any]:
         async with self._turns.taken():
             return await _answer(talk, said)
 
-    async def _hand_over(self, theirs: socket.socket) -> None:
-        """Give the broker a child's end of a conversation. OSError."""
+    async def _hand_over(self, theirs: socket.socket, name: str) -> None:
+        """Give the broker a child's end of a conversation about `name`. OSError, WorkshopError."""
+        told = json.dumps({"name": name}).encode()
         async with self._beginning:
             if self._control is not None:
                 with suppress(ConnectionError):  # it has ended
-                    socket.send_fds(self._control, [b"."], [theirs.fileno()])
+                    socket.send_fds(self._control, [told], [theirs.fileno()])
                     return
             await self._end()
             self._control = await self._begin()
-            socket.send_fds(self._control, [b"."], [theirs.fileno()])
+            socket.send_fds(self._control, [told], [theirs.fileno()])
 
     async def _begin(self) -> socket.socket:
-        """Start a broker; return the connection to it. OSError."""
+        """Return a connection to a broker, which is started if need be. OSError, WorkshopError."""
+        way = await self._way() if callable(self._way) else self._way
+        return connected(way) if isinstance(way, Path) else await self._start(way)
+
+    async def _start(self, command: Sequence[str]) -> socket.socket:
         control, stdin = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.setblocking(False)
         with stdin:
             try:
                 self._process = await asyncio.create_subprocess_exec(
-                    *self._command,
+                    *command,
                     stdin=stdin.fileno(),
                     stdout=asyncio.subprocess.DEVNULL,
                     env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
@@ -161,10 +178,28 @@ class Broker:
             self._control.close()
             self._control = None
         if self._process is not None:
-            with suppress(ProcessLookupError):
+            # sudo cannot be killed: what it runs ends with the connection
+            with suppress(ProcessLookupError, PermissionError):
                 self._process.kill()
-            await self._process.wait()
+            await within(END_TIMEOUT, self._process.wait())
             self._process = None
+
+
+def connected(place: Path) -> socket.socket:
+    """Return a connection to the broker that listens at `place`. Raises WorkshopError."""
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        control.setblocking(False)
+        control.connect(str(place))
+        if peer(control) != 0:
+            raise PermissionError(1, "what listens there is not root's")
+    except OSError as exc:
+        control.close()
+        raise WorkshopError(
+            f"No PAM broker can be reached at {place}: {exc.strerror or exc}.",
+            remedy="Ask the administrator to look: systemctl status workshop-users-pam.socket",
+        ) from exc
+    return control
 
 
 async def _answer(talk: socket.socket, said: dict[str, Any]) -> dict[str, Any]:

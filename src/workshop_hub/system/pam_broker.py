@@ -1,13 +1,20 @@
 """Asks PAM for a hub, each time in a process of its own that ends afterwards.
 
-    PYTHON -m workshop_hub.system.pam_broker
+    PYTHON -I -m workshop_hub.system.pam_broker
+    PYTHON -I -m workshop_hub.system.pam_broker --service NAME [--min-uid N] [--any-shell]
+                                                [--hub-user NAME]
 
 PAM's modules are whatever the administrator has chosen. They change the groups, the umask and the
 signal handlers of the process they run in, start others, and hang. So no hub runs them.
 
-Standard input is a socket (SOCK_SEQPACKET). Each message on it brings one end of another socket;
-this program forks a child for it, and ends when the first is closed. Over the other go lines of
-JSON, the child's and its asker's by turns:
+The first form is for a hub with the same rights. The second one is root's, for a hub that is not:
+it asks PAM for those services only, about people only (see min_uid and require_login_shell of the
+authenticator), and keeps PAM's pause after a wrong password itself.
+
+Standard input is a socket (SOCK_SEQPACKET): a hub's connection, with which this program ends, or
+one that listens for the connections of the account --hub-user. Each message on a connection is
+JSON with the name to ask about, and brings one end of another socket; this program forks a child
+for it. Over the other go lines of JSON, the child's and its asker's by turns:
 
     asker   {"name": ..., "service": ...}          what else pam.transact takes
     child   {"prompts": [[style, text, phase], ...]}   as often as PAM asks
@@ -25,6 +32,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -33,6 +41,9 @@ from pathlib import Path
 from typing import Any
 
 from workshop_hub.system import pam
+from workshop_hub.system.pam_desk import Desk, Guard
+from workshop_hub.system.pam_rules import parse
+from workshop_hub.system.privileged import forget_the_starter, unsafe
 
 LIFETIME = 900
 """Seconds after which a child is ended whatever PAM does; its asker has given up before."""
@@ -45,25 +56,25 @@ class Gone(Exception):
     """Whoever asked does not listen any more."""
 
 
-def main() -> None:
-    """Serve the socket on standard input until it is closed."""
-    control = socket.socket(fileno=0)
+def main(words: Sequence[str]) -> None:
+    """Serve the socket on standard input."""
+    try:
+        place = socket.socket(fileno=os.dup(0))
+    except OSError:
+        sys.exit("PAM broker: standard input is no socket. Does sudo log it (log_input)?")
+    if words:
+        forget_the_starter()
+        if reason := unsafe():
+            sys.exit(f"PAM broker: this program is not safe to run as root: {reason}")
+    rules = parse(words)
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the children have passwords
-    while True:
-        said, files, _, _ = socket.recv_fds(control, 1, 1)
-        if not said:
-            break
-        for number in files:
-            os.set_inheritable(number, False)  # what a module starts could answer for PAM
-            with suppress(OSError):  # too many processes: this one's asker is told by its end
-                if os.fork() == 0:
-                    serve(socket.socket(fileno=number))
-            os.close(number)
-    control.detach()
+    Desk(serve, rules).run(place)
 
 
-def serve(asker: socket.socket) -> None:
+def serve(asker: socket.socket, guard: Guard) -> None:
     """Ask PAM, and end."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # pam_unix waits for its helper
@@ -74,7 +85,10 @@ def serve(asker: socket.socket) -> None:
         threading.Thread(target=end_with, args=(asker,), daemon=True).start()
         with asker, asker.makefile("rwb") as lines:
             order = heard(lines)
-            verdict = pam.transact(order.pop("name"), partial(converse, lines), **order)
+            verdict = guard.refusal(order) or pam.transact(
+                order.pop("name"), partial(converse, lines), **order
+            )
+            guard.note(verdict)
             say(lines, {"verdict": asdict(verdict)})
     except Gone:
         pass
@@ -130,4 +144,4 @@ def heard(lines: BufferedRWPair) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

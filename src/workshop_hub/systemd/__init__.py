@@ -1,4 +1,4 @@
-"""Units and a sudo rule with which an unprivileged hub holds servers to their limits."""
+"""Units and sudo rules of an unprivileged hub: it holds servers to their limits, and asks PAM."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from workshop_hub.errors import ConfigError
 from workshop_hub.launch import forkserver, sudo, warm
+from workshop_hub.pam_access import SOCKET, broker_command
+from workshop_hub.system import pam_rules
 
 UNITS = ("workshop.slice", "workshop-users.service", "workshop-hub.service")
 """In the order in which they are started."""
@@ -19,6 +21,13 @@ WARM_UNITS = {
     "workshop-users.service.d/warm.conf": "warm.conf",
 }
 """What the warm launcher needs beside them, and our template of it."""
+
+PAM_UNITS = {
+    "workshop-users-pam.socket": "workshop-users-pam.socket",
+    "workshop-users-pam.service": "workshop-users-pam.service",
+    "workshop-hub.service.d/pam.conf": "pam.conf",
+}
+"""What checks passwords."""
 
 WARM_SOCKET = "/run/workshop-hub/launcher.sock"
 
@@ -52,6 +61,14 @@ class Warm:
 
 
 @dataclass(frozen=True)
+class Pam:
+    """How passwords are checked. service: of PAM. hub_group: may connect, as far as the hub's."""
+
+    service: str
+    hub_group: str
+
+
+@dataclass(frozen=True)
 class Site:
     """What the files depend on.
 
@@ -59,7 +76,7 @@ class Site:
     groups as `%name`. bin: folder of jupyterhub's environment. python: the hub's own interpreter,
     which runs the launcher. config: the hub's configuration file. memory_low: sum of the
     memory guarantees, as systemd.resource-control(5) takes it ("8G", "50%"). warm: for a hub that
-    uses the warm launcher.
+    uses the warm launcher. pam: for one whose users log in with passwords of the machine.
 
     Raises ConfigError for a value that could mean more than one word in these files.
     """
@@ -71,6 +88,7 @@ class Site:
     config: Path
     memory_low: str
     warm: Warm | None = None
+    pam: Pam | None = None
 
     def __post_init__(self) -> None:
         values = [
@@ -79,6 +97,7 @@ class Site:
             *((_PATH, name, str(getattr(self, name))) for name in ("bin", "python", "config")),
             (_MEMORY, "memory_low", self.memory_low),
             *([(_WORD, "group", self.warm.group)] if self.warm and self.warm.group else []),
+            *([(_WORD, "the hub's group", self.pam.hub_group)] if self.pam else []),
         ]
         for pattern, name, value in values:
             if not pattern.fullmatch(value):
@@ -117,6 +136,16 @@ def system_files(site: Site) -> list[SystemFile]:
         }
         templates |= WARM_UNITS
         rule += _filled("sudoers-warm", values)
+    if site.pam:
+        argv = broker_command(site.bin, pam_rules.arguments(site.pam.service))
+        values |= {
+            "pam_socket": str(SOCKET),
+            "pam_command": " ".join(argv),
+            "pam_rule": sudo.escaped(argv),
+            "hub_group": site.pam.hub_group,
+        }
+        templates |= PAM_UNITS
+        rule += _filled("sudoers-pam", values)
     units = [
         SystemFile(_UNIT_FOLDER / name, _filled(template, values), 0o644)
         for name, template in templates.items()
@@ -126,7 +155,8 @@ def system_files(site: Site) -> list[SystemFile]:
 
 def outdated_files(site: Site) -> list[Path]:
     """Return what an earlier call for another site may have left that does not fit this one."""
-    return [] if site.warm else [_UNIT_FOLDER / name for name in WARM_UNITS]
+    unwanted = [*([] if site.warm else WARM_UNITS), *([] if site.pam else PAM_UNITS)]
+    return [_UNIT_FOLDER / name for name in unwanted]
 
 
 def warm_argv(site: Site, who: Warm) -> list[str]:

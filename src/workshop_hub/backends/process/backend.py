@@ -36,12 +36,12 @@ from workshop_hub.errors import (
     StartTimeout,
     WorkshopError,
 )
-from workshop_hub.launch import safety, warm
+from workshop_hub.launch import warm
 from workshop_hub.launch.sudo import SudoLauncher
 from workshop_hub.launch.sudospawner import MediatorLauncher
 from workshop_hub.launch.warm import WarmLauncher
 from workshop_hub.policy.limits import Limits, small_memory_warning
-from workshop_hub.system import accounts, cgroup, ports, processes
+from workshop_hub.system import accounts, cgroup, ports, processes, safety
 from workshop_hub.system.accounts import Account
 from workshop_hub.system.cgroup import Setting
 from workshop_hub.system.delegation import Tree

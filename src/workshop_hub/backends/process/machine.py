@@ -10,10 +10,10 @@ from pathlib import Path
 
 from workshop_hub.backends.base import Finding
 from workshop_hub.errors import LauncherRefused, LimitsNotEnforceable, WorkshopError
-from workshop_hub.launch import running, safety
+from workshop_hub.launch import running
 from workshop_hub.launch.sudo import NO_NEW_PRIVILEGES, add_rule, sudo_command
 from workshop_hub.launch.warm import WarmLauncher
-from workshop_hub.system import cgroup, delegation, processes
+from workshop_hub.system import cgroup, delegation, processes, safety
 from workshop_hub.system.accounts import off_loop
 from workshop_hub.system.delegation import Tree
 

@@ -1,4 +1,4 @@
-"""Whether the files of the launcher are safe to run as every user."""
+"""Whether the files of a program are safe to run as root, or as every user."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def trouble(file: Path, hub_uid: int) -> str:
         except OSError as exc:
             return f"{path} cannot be looked at: {exc.strerror}."
         if status.st_uid not in (0, hub_uid):
-            return f"{path} belongs to uid {status.st_uid}, who could replace the launcher."
+            return f"{path} belongs to uid {status.st_uid}, who could replace it."
         groups = (0, os.getegid()) if hub_uid else (0,)
         if not path.is_symlink() and (reason := _mode_trouble(status, groups)):
             return f"{path} {reason}."
