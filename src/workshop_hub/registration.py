@@ -15,10 +15,9 @@ from jupyterhub.utils import url_path_join
 from traitlets import HasTraits, Integer, Unicode, validate
 
 from workshop_hub.errors import AccountCreationFailed, ConfigError, JoinRefused, WorkshopError
-from workshop_hub.launch import safety
 from workshop_hub.options import InvalidOption
 from workshop_hub.policy.joining import CODE_MIN, Guesses, Window, moment
-from workshop_hub.system import accounts, join_account
+from workshop_hub.system import accounts, join_account, safety
 from workshop_hub.system.accounts import Account
 from workshop_hub.system.reserved_names import is_reserved
 from workshop_hub.system.useradd import AccountCreator
