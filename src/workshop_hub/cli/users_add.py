@@ -90,7 +90,7 @@ def carry_out(plans: list[Plan], tools: Tools) -> None:
     for plan in plans:
         for note in plan.notes:
             click.echo(f"{plan.wanted.name} {note}.")
-    print_sheet(tools.sheet)
+    print_sheet(tools.sheet, tally)
     tally.end()
 
 

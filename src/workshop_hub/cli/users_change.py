@@ -104,7 +104,7 @@ def passwd(names: tuple[str, ...], sheet_place: Path, url: str, force: bool, dry
         preparing.forget_changed(sheet, {each.name for each in found})
         tools = Tools(sheet, url)
         tally = go_through([(each.name, partial(renew, each, tools)) for each in found])
-        print_sheet(sheet)
+        print_sheet(sheet, tally)
         tally.end()
 
 
