@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from accounts.conftest import Machine
-from accounts.users_command import Users
+from accounts.users_command import COMMAND, Users
 
 CLASS = "wsacct-u{1..4}"
 NAMES = {f"wsacct-u{number}" for number in range(1, 5)}
@@ -210,11 +210,11 @@ def test_a_dry_run_says_all_and_does_nothing(users: Users, tmp_path: Path) -> No
     before = users.state()
     words = ("--groups", "wsacct-course", "--files", "course", "--expires", "2199-12-31")
     said = users.good("add", "wsacct-u{1..2}", *words, "--dry-run").splitlines()
+    make = "make the account, put it into workshop-hub, wsacct-course"
+    rest = "let it expire on 2199-12-31, copy course into its home"
     assert said == [
-        "wsacct-u1: would put it into wsacct-course, let it expire on 2199-12-31, copy course into "
-        "its home",
-        "wsacct-u2: would make the account, put it into workshop-hub, wsacct-course, let it expire "
-        "on 2199-12-31, copy course into its home, give it a new password",
+        f"wsacct-u1: would put it into wsacct-course, {rest}",
+        f"wsacct-u2: would {make}, {rest}, give it a new password",
         "Nothing was done (--dry-run).",
     ]
     assert users.state() == before
@@ -222,13 +222,9 @@ def test_a_dry_run_says_all_and_does_nothing(users: Users, tmp_path: Path) -> No
 
 def test_nobody_but_root(users: Users) -> None:
     entry = users.machine.add("wsacct-plain")
-    done = subprocess.run(
-        [*users.machine.enter, "setpriv", f"--reuid={entry.uid}", f"--regid={entry.gid}"]
-        + ["--clear-groups", *users.command("list")[len(users.machine.enter) + 4 :]],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ids = [f"--reuid={entry.uid}", f"--regid={entry.gid}", "--clear-groups"]
+    command = [*users.machine.enter, "setpriv", *ids, COMMAND, "users", "list"]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "Only root can look after accounts" in done.stderr
 
@@ -316,6 +312,16 @@ def test_a_repository_is_cloned_once_for_all(users: Users, tmp_path: Path) -> No
 
 # --- crashes
 
+ONLY_PASSWD = r"""
+REAL "$@"; eval "name=\${$#}"
+sed -i "/^$name:/d" /etc/shadow /etc/group /etc/gshadow
+sed -i "s/,$name\b//; s/\b$name\b,\?//" /etc/group /etc/gshadow
+rm -r "/home/$name"; kill -9 $PPID; exit 0"""
+
+ROOTS_HOME = r"""
+REAL "$@"; eval "name=\${$#}"
+rm -r "/home/$name"; mkdir "/home/$name"; kill -9 $PPID; exit 0"""
+
 KILLS = {
     "before an account is made": ("useradd", "kill -9 $PPID; exit 1"),
     "after an account is made": ("useradd", 'REAL "$@"; kill -9 $PPID; exit 0'),
@@ -323,17 +329,8 @@ KILLS = {
     "before a password is set": ("chpasswd", "kill -9 $PPID; exit 1"),
     "after a password is set": ("chpasswd", 'REAL "$@"; kill -9 $PPID; exit 0'),
     "while a password is set": ("chpasswd", 'kill -9 $PPID; sleep 1; exec REAL "$@"'),
-    "when the power fails: only passwd(5) is written": (
-        "useradd",
-        'REAL "$@"; eval "name=\\${$#}"; sed -i "/^$name:/d" /etc/shadow /etc/group /etc/gshadow; '
-        'sed -i "s/,$name\\b//; s/\\b$name\\b,\\?//" /etc/group /etc/gshadow; '
-        'rm -r "/home/$name"; kill -9 $PPID; exit 0',
-    ),
-    "when the power fails: the home is root's still": (
-        "useradd",
-        'REAL "$@"; eval "name=\\${$#}"; rm -r "/home/$name"; mkdir "/home/$name"; '
-        "kill -9 $PPID; exit 0",
-    ),
+    "when the power fails: only passwd(5) is written": ("useradd", ONLY_PASSWD),
+    "when the power fails: the home is root's still": ("useradd", ROOTS_HOME),
 }
 
 

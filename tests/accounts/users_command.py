@@ -15,6 +15,9 @@ from accounts.conftest import Machine
 
 COMMAND = str(Path(sys.executable).with_name("workshop-hub"))
 
+FLOOR = "wsacct-floor"
+"""Account with a high uid: useradd counts on from it."""
+
 ASK_PAM = """
 import json, sys
 from workshop_hub.system import pam
@@ -38,6 +41,17 @@ class Users:
     def __init__(self, machine: Machine, folder: Path) -> None:
         self.machine = machine
         self.folder = folder
+        self._begin_high()
+
+    def _begin_high(self) -> None:
+        """Have accounts get uids that none of the machine's own has, nor another test's.
+
+        The namespace has its own accounts, and not its own processes: what is ended by uid must
+        be ours.
+        """
+        if not self.machine.entry(FLOOR):
+            uid = str(40000 + os.getpid() % 20000)
+            self.machine.run("useradd", "--no-create-home", "--uid", uid, FLOOR)
 
     def command(self, *words: str, path: str = "") -> list[str]:
         """Return what runs it in the namespace. path: a folder of programs that come first."""
@@ -92,4 +106,4 @@ class Users:
     def remove_all(self) -> None:
         names = list(self.list())
         if names:
-            self.good("remove", "--yes", "--end-processes", *names)
+            self.good("remove", "--yes", *names)
