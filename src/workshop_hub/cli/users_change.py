@@ -93,12 +93,13 @@ def passwd(names: tuple[str, ...], sheet_place: Path, url: str, force: bool, dry
     if url and (reason := checks.address_problem(url)):
         raise UsersRefused(reason)
     sheet = Sheet(sheet_place)
-    sheet.read()
     if dry_run:
+        sheet.read()
         found = ours.named(expand_all(names), force=force)
         dry([(each.name, ["give it a new password"]) for each in found])
         return
     with one_at_a_time():
+        sheet.read()
         found = ours.named(expand_all(names), force=force)
         sheet.rows = making.current(sheet.rows)
         preparing.forget_changed(sheet, {each.name for each in found})

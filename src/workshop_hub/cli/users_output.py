@@ -95,7 +95,7 @@ def go_through(people: Sequence[tuple[str, Callable[[], str]]]) -> Tally:
             try:
                 word = act()
                 tally.words[word] += 1
-            except WorkshopError as exc:
+            except (WorkshopError, OSError) as exc:
                 word = "failed"
                 tally.failed[name] = str(exc)
             tally.left -= 1
