@@ -31,9 +31,11 @@ PAGE = """\
 @page {{ margin: 10mm; }}
 * {{ box-sizing: border-box; }}
 body {{ margin: 0; color: #000; background: #fff; font: 10pt/1.3 sans-serif; }}
-main {{ display: grid; grid-template-columns: 1fr 1fr; max-width: 190mm; margin: auto; }}
+main {{ display: grid; grid-template-columns: 1fr 1fr; max-width: 190mm; margin: auto;
+  padding-right: 0.3mm; }}
 section {{ display: grid; grid-template-columns: 1fr 28mm; gap: 1mm 3mm; align-content: center;
-  min-height: 51mm; padding: 4mm 5mm; outline: 0.3mm dashed #888; break-inside: avoid; }}
+  min-height: 51mm; padding: 4mm 5mm; margin: 0 -0.3mm -0.3mm 0;
+  border: 0.3mm dashed #888; break-inside: avoid; }}
 h1 {{ font-size: 11pt; line-height: 1.2; margin: 0 0 1.5mm; overflow-wrap: anywhere; }}
 dl {{ margin: 0; min-width: 0; }}
 dl.below {{ grid-column: 1 / 3; }}
