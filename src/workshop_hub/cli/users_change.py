@@ -49,7 +49,7 @@ def show(as_json: bool) -> None:
         table.add_column(heading, overflow="fold")
     for each in found:
         said = described(each)
-        cells = [said["name"], said["uid"], said["full_name"], " ".join(each_group(each))]
+        cells = [said["name"], said["uid"], said["full_name"], " ".join(own_groups(each))]
         cells += [said["state"], said["expires"] or "never"]
         table.add_row(*(escape(str(cell)) for cell in cells))
     wide_console().print(table)
@@ -63,7 +63,7 @@ def described(found: Found) -> dict[str, object]:
         "uid": found.uid,
         "full_name": found.full_name,
         "home": found.home,
-        "groups": each_group(found),
+        "groups": own_groups(found),
         "state": state_of(found),
         "expires": str(day) if day else None,
     }
@@ -76,7 +76,7 @@ def state_of(found: Found) -> str:
     return "locked" if found.secret.locked else "ready"
 
 
-def each_group(found: Found) -> list[str]:
+def own_groups(found: Found) -> list[str]:
     """Return the groups of an account that not all accounts of ours have."""
     return sorted(found.groups - {GROUP})
 
