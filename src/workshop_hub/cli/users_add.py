@@ -82,15 +82,15 @@ def add(
 
 def carry_out(plans: list[Plan], tools: Tools) -> None:
     """Do what is planned, write the slips, and say how it went."""
-    making.ensure_group()
     tools.sheet.save()  # without the rows of accounts that are gone: their passwords are not reused
+    making.ensure_group()
     tally = go_through(
         [(plan.wanted.name, partial(making.carry_out, plan, tools)) for plan in plans]
     )
     for plan in plans:
         for note in plan.notes:
             click.echo(f"{plan.wanted.name} {note}.")
-    print_sheet(tools.sheet)
+    print_sheet(tools.sheet, tally)
     tally.end()
 
 

@@ -49,7 +49,7 @@ def show(as_json: bool) -> None:
         table.add_column(heading, overflow="fold")
     for each in found:
         said = described(each)
-        cells = [said["name"], said["uid"], said["full_name"], " ".join(each_group(each))]
+        cells = [said["name"], said["uid"], said["full_name"], " ".join(own_groups(each))]
         cells += [said["state"], said["expires"] or "never"]
         table.add_row(*(escape(str(cell)) for cell in cells))
     wide_console().print(table)
@@ -63,7 +63,7 @@ def described(found: Found) -> dict[str, object]:
         "uid": found.uid,
         "full_name": found.full_name,
         "home": found.home,
-        "groups": each_group(found),
+        "groups": own_groups(found),
         "state": state_of(found),
         "expires": str(day) if day else None,
     }
@@ -76,7 +76,7 @@ def state_of(found: Found) -> str:
     return "locked" if found.secret.locked else "ready"
 
 
-def each_group(found: Found) -> list[str]:
+def own_groups(found: Found) -> list[str]:
     """Return the groups of an account that not all accounts of ours have."""
     return sorted(found.groups - {GROUP})
 
@@ -93,18 +93,19 @@ def passwd(names: tuple[str, ...], sheet_place: Path, url: str, force: bool, dry
     if url and (reason := checks.address_problem(url)):
         raise UsersRefused(reason)
     sheet = Sheet(sheet_place)
-    sheet.read()
     if dry_run:
+        sheet.read()
         found = ours.named(expand_all(names), force=force)
         dry([(each.name, ["give it a new password"]) for each in found])
         return
     with one_at_a_time():
+        sheet.read()
         found = ours.named(expand_all(names), force=force)
         sheet.rows = making.current(sheet.rows)
         preparing.forget_changed(sheet, {each.name for each in found})
         tools = Tools(sheet, url)
         tally = go_through([(each.name, partial(renew, each, tools)) for each in found])
-        print_sheet(sheet)
+        print_sheet(sheet, tally)
         tally.end()
 
 

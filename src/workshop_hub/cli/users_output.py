@@ -95,7 +95,7 @@ def go_through(people: Sequence[tuple[str, Callable[[], str]]]) -> Tally:
             try:
                 word = act()
                 tally.words[word] += 1
-            except WorkshopError as exc:
+            except (WorkshopError, OSError) as exc:
                 word = "failed"
                 tally.failed[name] = str(exc)
             tally.left -= 1
@@ -122,7 +122,11 @@ def dry(people: Sequence[tuple[str, Sequence[str]]]) -> None:
     click.echo("Nothing was done (--dry-run).")
 
 
-def print_sheet(sheet: Sheet) -> None:
+def print_sheet(sheet: Sheet, tally: Tally) -> None:
     """Write the slips, and say where they are."""
-    sheet.print()
-    click.echo(f"The sheet is {sheet.html}; later runs read {sheet.csv}. Both are secret.")
+    try:
+        sheet.print()
+    except WorkshopError as exc:
+        tally.failed["the sheet"] = str(exc)
+    else:
+        click.echo(f"The sheet is {sheet.html}; later runs read {sheet.csv}. Both are secret.")

@@ -67,9 +67,9 @@ def archive(found: Found, folder: Path) -> Path:
             os.fsync(opened)
         finally:
             os.close(opened)
-        programs.run(
-            ["tar", "--list", packer, f"--file={draft}"], stdout=subprocess.DEVNULL, timeout=TIMEOUT
-        )
+        with draft.open("rb") as written:
+            words = ["tar", "--list", packer, "--file=-"]
+            programs.run(words, stdin=written, stdout=subprocess.DEVNULL, timeout=TIMEOUT)
         draft.rename(file)
         sheet.sync_folder(folder)
     except OSError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 
@@ -55,7 +56,9 @@ def _why_none(device: str) -> str:
     command = ctypes.c_uint(Q_GETINFO << 8 | USRQUOTA)  # QCMD of sys/quota.h
     if libc.quotactl(command, os.fsencode(device), 0, ctypes.byref(_Info())) == 0:
         return ""
-    return os.strerror(ctypes.get_errno())
+    number = ctypes.get_errno()
+    # quotactl(2): ESRCH says so; its own words are "No such process"
+    return "they are not turned on" if number == errno.ESRCH else os.strerror(number)
 
 
 def set_limit(name: str, size: int, mount: Path) -> None:

@@ -32,6 +32,10 @@ GIT = {
 """It asks nobody, and runs no program that the address names (git-remote-ext)."""
 
 
+PASSED_ON = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSH_AUTH_SOCK")
+"""Variables of ours that say how git gets to the repository; those of proxies in small, too."""
+
+
 @dataclass(frozen=True)
 class Archive:
     """What is put into homes. names: of its entries at the top."""
@@ -93,8 +97,10 @@ def skeleton(folder: Path = SKELETON) -> Iterator[Archive]:
 def clone(source: str, folder: Path) -> None:
     """Fetch the newest state of a repository, once for all. UsersRefused."""
     words = ["git", "clone", "--quiet", "--depth=1", "--no-recurse-submodules", "--", source]
+    names = {*PASSED_ON, *(name.lower() for name in PASSED_ON)}
+    more = {**GIT, **{name: os.environ[name] for name in names if name in os.environ}}
     try:
-        programs.run([*words, str(folder)], timeout=CLONE_TIMEOUT, more=GIT, locked=False)
+        programs.run([*words, str(folder)], timeout=CLONE_TIMEOUT, more=more, locked=False)
     except UsersFailed as exc:
         raise UsersRefused(f"{source} cannot be fetched: {exc.message}") from exc
 
