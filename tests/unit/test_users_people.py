@@ -13,7 +13,17 @@ from click.testing import CliRunner
 
 from workshop_hub.cli import main
 from workshop_hub.errors import UsersRefused
-from workshop_hub.people import checks, hashes, names, ours, passwords, slips, starter, wanted
+from workshop_hub.people import (
+    checks,
+    hashes,
+    names,
+    ours,
+    passwords,
+    quota,
+    slips,
+    starter,
+    wanted,
+)
 from workshop_hub.people.ours import GROUP, Found, Secret
 from workshop_hub.people.plan import Settings, plan
 from workshop_hub.people.sheet import Row, Sheet
@@ -242,3 +252,18 @@ def test_the_command_asks_for_names_or_a_list(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     said = CliRunner().invoke(main, ["users", "list"])
     assert "Only root can look after accounts" in said.output
+
+
+def test_what_a_folder_lies_on() -> None:
+    assert quota.mounted_on(Path("/proc/self")) == ("proc", Path("/proc"))
+    with pytest.raises(UsersRefused, match=r"/proc/self \(proc at /proc\) keeps no quotas"):
+        quota.require(Path("/proc/self"))
+
+
+def test_a_quota_is_told_in_whole_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "setquota"
+    program.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/said\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    quota.set_limit("ada", 1025, Path("/home"))
+    assert (tmp_path / "said").read_text() == "-u ada 2 2 0 0 /home\n"
