@@ -138,7 +138,10 @@ def cli_page() -> str:
 
 def help_texts(group: click.Group, context: click.Context, heading: str) -> Iterator[str]:
     """Yield a section for each command of a group, and for those of the groups in it."""
-    for name, sub in sorted(group.commands.items()):
+    for name in sorted(group.list_commands(context)):
+        sub = group.get_command(context, name)
+        if sub is None:
+            continue
         own = click.Context(sub, parent=context, info_name=name)
         yield f"{heading} `{own.command_path}`\n\n```text\n{sub.get_help(own)}\n```\n"
         if isinstance(sub, click.Group):

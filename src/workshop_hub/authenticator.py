@@ -29,10 +29,6 @@ from workshop_hub.system.broker import Attempt
 from workshop_hub.system.useradd import home_problem
 from workshop_hub.who import STANDING, People
 
-NAME_PATTERN = r"[a-z_][a-z0-9_-]{0,31}"
-"""What useradd(8) calls a name that works everywhere."""
-
-
 CANONICAL_FOR = 60.0
 """Seconds for which a name is not looked up again that the machine has just called right."""
 
@@ -60,7 +56,7 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
     """
 
     username_pattern = Unicode(
-        NAME_PATTERN,
+        accounts.NAME_PATTERN,
         help="""
         Regular expression that the whole of a name must match, after it was lower-cased and mapped.
         PAM is not asked about other names. An empty text allows every name that is safe to pass to

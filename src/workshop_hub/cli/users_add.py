@@ -11,7 +11,6 @@ import click
 from jupyterhub.traitlets import ByteSpecification
 from traitlets import TraitError
 
-from workshop_hub.authenticator import NAME_PATTERN
 from workshop_hub.cli.users_options import DRY, SHEET, URL
 from workshop_hub.cli.users_output import as_root, dry, go_through, print_sheet
 from workshop_hub.errors import UsersRefused, WorkshopError
@@ -21,6 +20,7 @@ from workshop_hub.people.plan import Plan, Settings
 from workshop_hub.people.programs import one_at_a_time
 from workshop_hub.people.sheet import Sheet
 from workshop_hub.people.wanted import Wanted
+from workshop_hub.system.accounts import NAME_PATTERN
 
 
 @click.command()

@@ -24,6 +24,9 @@ LOGIN_DEFS = Path("/etc/login.defs")
 DEFAULT_UID_MIN = 1000
 """What login.defs(5) means by UID_MIN and GID_MIN where the file does not set them."""
 
+NAME_PATTERN = r"[a-z_][a-z0-9_-]{0,31}"
+"""What useradd(8) calls a name that works everywhere."""
+
 NAME_MAX = 255
 """Characters of an account's name at most (LOGIN_NAME_MAX of limits.h, without the NUL)."""
 
