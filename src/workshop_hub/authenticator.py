@@ -181,8 +181,9 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
             account=self.check_account,
             change=asks,
             rhost=_origin(handler),
+            secrets=self._secrets(data),
         )
-        talk = self._logins.begin(attempt, self._secrets(data), asks=asks)
+        talk = self._logins.begin(attempt, asks=asks)
         return name, await self._counted(handler, name, talk)
 
     async def _go_on(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -77,18 +76,14 @@ TOGETHER = {OLD: (OLD, NEW, AGAIN), NEW: (NEW, AGAIN), AGAIN: (AGAIN,)}
 class Conversation:
     """Asks PAM about a login through the broker.
 
-    secrets: answers to the first prompts that want hidden ones. asks: whether somebody can be
-    asked for what else PAM wants to know.
+    asks: whether somebody can be asked for what PAM wants to know beside the attempt's secrets.
     """
 
-    def __init__(
-        self, broker: Broker, attempt: Attempt, secrets: Sequence[str], *, asks: bool
-    ) -> None:
+    def __init__(self, broker: Broker, attempt: Attempt, *, asks: bool) -> None:
         self.attempt = attempt
         self.question: Question | None = None
         """What was asked last and is not answered."""
         self._asks = asks
-        self._secrets = deque(secrets)
         self._said: list[Prompt] = []
         self._given: dict[str, str] = {}
         self._asked = asyncio.Event()
@@ -132,20 +127,11 @@ class Conversation:
     async def _converse(self, prompts: list[Prompt]) -> Sequence[str | None] | None:
         self._said += [each for each in prompts if not each.asks and each.text.strip()]
         wanted = [each for each in prompts if each.asks]
-        if self._know(wanted):
-            answers = [self._secrets.popleft() for _ in wanted]
-        else:
-            names = [_field(each, number).name for number, each in enumerate(wanted)]
-            if not set(names) <= set(self._given) and not await self._ask(wanted):
-                return None
-            answers = [self._given.pop(name, "") for name in names]
-        left = iter(answers)
+        names = [_field(each, number).name for number, each in enumerate(wanted)]
+        if not set(names) <= set(self._given) and not await self._ask(wanted):
+            return None
+        left = iter([self._given.pop(name, "") for name in names])
         return [next(left) if each.asks else None for each in prompts]
-
-    def _know(self, wanted: Sequence[Prompt]) -> bool:
-        """Say whether the login's first page has the answers already."""
-        meant = all((each.style, each.phase) == (pam.HIDDEN, pam.AUTHENTICATION) for each in wanted)
-        return meant and len(wanted) <= len(self._secrets)
 
     async def _ask(self, wanted: Sequence[Prompt]) -> bool:
         """Have somebody asked; say whether there are answers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_urlsafe
@@ -63,18 +63,15 @@ class Logins:
         self._guesses: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._waiting: dict[str, Conversation] = {}
 
-    async def begin(
-        self, attempt: Attempt, secrets: Sequence[str], *, asks: bool = False
-    ) -> pam.Verdict | Question:
+    async def begin(self, attempt: Attempt, *, asks: bool = False) -> pam.Verdict | Question:
         """Return what PAM says, after the delay that it wants. Raises WorkshopError.
 
-        secrets: the password, and what the first page asks for beside it. asks: whether PAM may
-        ask for more; the answers are for `go_on`.
+        asks: whether PAM may ask for more than the attempt's secrets; the answers are for `go_on`.
         """
         # gone with the last who holds it or waits for it
         turn = self._guesses.setdefault((attempt.name, attempt.rhost), asyncio.Lock())
         async with turn:
-            return await self._hear(Conversation(self._broker, attempt, secrets, asks=asks))
+            return await self._hear(Conversation(self._broker, attempt, asks=asks))
 
     def waiting(self, token: str) -> Conversation | None:
         """Return the conversation that waits for answers; None where there is none any more."""

@@ -126,8 +126,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...], b
     calls = []
 
     async def ask(self: Broker, attempt: Attempt, converse: Converse) -> pam.Verdict:
-        answers = await converse([pam.Prompt(pam.HIDDEN, "?"), pam.Prompt(pam.HIDDEN, "?")])
-        calls.append((attempt.name, tuple(answers or ()), attempt.account))
+        calls.append((attempt.name, attempt.secrets, attempt.account))
         return pam.Verdict(0, "account")
 
     monkeypatch.setattr(Broker, "ask", ask)

@@ -40,9 +40,7 @@ async def test_guesses_at_a_name_from_an_address_are_made_one_after_the_other() 
     asking = Logins(broker)
     ada, elsewhere = Attempt("ada", "login", rhost="::1"), Attempt("ada", "login", rhost="::2")
     ben = Attempt("ben", "login", rhost="::1")
-    tries = [
-        asyncio.ensure_future(asking.begin(each, ["x"])) for each in (ada, ada, elsewhere, ben)
-    ]
+    tries = [asyncio.ensure_future(asking.begin(each)) for each in (ada, ada, elsewhere, ben)]
     await settled()
     assert broker.asked == [ada, elsewhere, ben]
     broker.answer.set()
@@ -54,7 +52,7 @@ async def test_whoever_gives_up_lets_the_next_one_try() -> None:
     broker = SlowBroker()
     asking = Logins(broker)
     ada = Attempt("ada", "login")
-    first, second = (asyncio.ensure_future(asking.begin(ada, ["x"])) for _ in range(2))
+    first, second = (asyncio.ensure_future(asking.begin(ada)) for _ in range(2))
     await settled()
     first.cancel()
     await settled()

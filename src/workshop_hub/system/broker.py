@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -47,7 +47,11 @@ Converse: TypeAlias = "Callable[[list[Prompt]], Awaitable[Sequence[str | None] |
 
 @dataclass(frozen=True)
 class Attempt:
-    """A login, as PAM is to be asked about it: see pam.transact for the fields."""
+    """A login, as PAM is to be asked about it: see pam.transact for the fields.
+
+    secrets: answers to the first hidden prompts: the password, and what the login page asks for
+    beside it.
+    """
 
     name: str
     service: str
@@ -55,6 +59,7 @@ class Attempt:
     account: bool = True
     change: bool = False
     rhost: str = ""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 Way: TypeAlias = "Sequence[str] | Path"

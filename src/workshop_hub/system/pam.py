@@ -130,15 +130,19 @@ def check(
     return transact(name, answers(secrets), service=service, encoding=encoding, account=account)
 
 
-def answers(secrets: Sequence[str]) -> Converse:
-    """Return a conversation that knows the answers to hidden prompts; it gives up after these."""
+def answers(secrets: Sequence[str], otherwise: Converse | None = None) -> Converse:
+    """Return a conversation that knows the answers to the first hidden prompts.
+
+    otherwise: hears all others, and what wants no answer; without it, it gives up.
+    """
     left = list(secrets)
 
-    def converse(prompts: list[Prompt]) -> list[str | None] | None:
-        wanted = [prompt.asks for prompt in prompts]
-        if any(prompt.style == SHOWN for prompt in prompts) or sum(wanted) > len(left):
-            return None
-        return [left.pop(0) if wants else None for wants in wanted]
+    def converse(prompts: list[Prompt]) -> Sequence[str | None] | None:
+        wanted = [prompt for prompt in prompts if prompt.asks]
+        known = all((each.style, each.phase) == (HIDDEN, AUTHENTICATION) for each in wanted)
+        if known and len(wanted) <= len(left) and (wanted or not otherwise):
+            return [left.pop(0) if prompt.asks else None for prompt in prompts]
+        return otherwise(prompts) if otherwise else None
 
     return converse
 

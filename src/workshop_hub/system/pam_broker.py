@@ -16,7 +16,7 @@ one that listens for the connections of the account --hub-user. Each message on 
 JSON with the name to ask about, and brings one end of another socket; this program forks a child
 for it. Over the other go lines of JSON, the child's and its asker's by turns:
 
-    asker   {"name": ..., "service": ...}          what else pam.transact takes
+    asker   {"name": ..., "service": ..., ...}         the fields of broker.Attempt
     child   {"prompts": [[style, text, phase], ...]}   as often as PAM asks
     asker   {"answers": [text or null, ...]}       null alone: it gives up
     child   {"verdict": {...}}                     the fields of pam.Verdict; the last word
@@ -24,6 +24,7 @@ for it. Over the other go lines of JSON, the child's and its asker's by turns:
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -50,6 +51,10 @@ LIFETIME = 900
 
 LINE_MAX = 65536
 """Bytes: more than the longest answers that PAM takes."""
+
+
+MCL_FUTURE = 2
+"""mlockall(2)."""
 
 
 class Gone(Exception):
@@ -79,15 +84,15 @@ def serve(asker: socket.socket, guard: Guard) -> None:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # pam_unix waits for its helper
         signal.alarm(LIFETIME)
+        keep_in_memory()
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
         os.close(nothing)
         threading.Thread(target=end_with, args=(asker,), daemon=True).start()
         with asker, asker.makefile("rwb") as lines:
             order = heard(lines)
-            verdict = guard.refusal(order) or pam.transact(
-                order.pop("name"), partial(converse, lines), **order
-            )
+            known = pam.answers(order.pop("secrets", ()), partial(converse, lines))
+            verdict = guard.refusal(order) or pam.transact(order.pop("name"), known, **order)
             guard.note(verdict)
             say(lines, {"verdict": asdict(verdict)})
     except Gone:
@@ -96,6 +101,17 @@ def serve(asker: socket.socket, guard: Guard) -> None:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(0)
+
+
+def keep_in_memory() -> None:
+    """Keep what comes to be in memory, passwords among it, out of swap, where root may.
+
+    What the hash of a password takes, 16 MB, then comes at once and not page by page, which takes
+    less time. Where there is a limit, it might not come at all.
+    """
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
+        ctypes.CDLL(None).mlockall(MCL_FUTURE)
 
 
 def end_with(asker: socket.socket) -> None:
