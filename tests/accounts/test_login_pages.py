@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 from accounts.browser import PHONE, Chromium, picture, too_wide
 from accounts.conftest import PASSWORD, Hubs, Machine
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from hubs import Answer, Browser, Hub, words
@@ -227,8 +227,14 @@ def fill_in(browser: WebDriver, **values: str) -> None:
     for name, value in values.items():
         field = browser.find_element("name", name)
         field.send_keys(value)
+    page = browser.find_element("tag name", "html").id
     field.send_keys(Keys.ENTER)
-    WebDriverWait(browser, 60).until(staleness_of(field))
+    waiting(browser).until(lambda _: browser.find_element("tag name", "html").id != page)
+
+
+def waiting(browser: WebDriver) -> WebDriverWait[WebDriver]:
+    """Return a wait; between two pages the driver knows neither, and says so in many ways."""
+    return WebDriverWait(browser, 60, ignored_exceptions=[WebDriverException])
 
 
 @pytest.mark.parametrize("javascript", [True, False])
@@ -255,8 +261,8 @@ def test_pages_are_readable_on_a_telephone_and_need_no_javascript(
 
 def assert_readable(browser: WebDriver, name: str) -> None:
     """Check that nothing of a form lies beside the screen, and its letters are not small."""
+    waiting(browser).until(lambda _: too_wide(browser) <= 0)  # it is laid out as it comes
     picture(browser, name)
-    assert too_wide(browser) <= 0
     for field in browser.find_elements("css selector", "form input:not([type=hidden])"):
         assert field.rect["x"] >= 0
         assert field.rect["x"] + field.rect["width"] <= PHONE
