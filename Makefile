@@ -37,7 +37,7 @@ $(TIERS:%=test-%): test-%:
 	@$(IN_ENV) && exec "$$env/bin/python" tests/tiers.py $* -- $(ARGS)
 test-%: ## run one tier: unit hub hub5 contract process accounts docker configs vm demo (ARGS="-k name" for pytest)
 
-# Options of tests/bench: ROUNDS=3 USERS="12 100" ONLY="warm local" PARTS="storm idle start" IDLE=300
+# Options of tests/bench: ROUNDS=3 USERS="12 100" ONLY="warm local" PARTS="storm idle start logins" IDLE=300
 # EVERYONE=1 (all contenders at 100 users, too) OUT=FOLDER (a whole run goes to docs/bench)
 .PHONY: bench
 bench: ## start classes through our spawner and others, and compare (ONLY="warm sudo", ROUNDS=1; root)

@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from subprocess import SubprocessError
 
-from bench import bounds, figures, idle, machine, report, start_cost, storm
+from bench import bounds, figures, idle, logins, machine, report, start_cost, storm
 from bench.accounts import Accounts, NameTaken
 from bench.contenders import CONTENDERS, Contender, UnknownContender, chosen, in_round
 from bench.engine import Engine, NoEngine
@@ -38,7 +38,7 @@ ROUNDS = 3
 IDLE_SECONDS = 300.0
 """A server tells the hub of its activity every five minutes: the idle time has one of each."""
 
-PARTS = ("storm", "idle", "start")
+PARTS = ("storm", "idle", "start", "logins")
 PACKAGES = ("jupyterhub", "jupyterlab", "sudospawner", "dockerspawner")
 
 
@@ -49,6 +49,7 @@ class Results:
     storms: list[Storm] = field(default_factory=list)
     idle: list[Storm] = field(default_factory=list)
     start: dict[str, dict[str, float]] = field(default_factory=dict)
+    logins: list[Storm] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
@@ -87,6 +88,8 @@ class Run:
         """Measure everything that was asked for."""
         asked = self.options
         number = max(*asked.users, asked.idle_users if "idle" in asked.parts else 1)
+        if "logins" in asked.parts:
+            number = max(number, logins.GOOD + logins.BAD)
         with ExitStack() as stack:
             accounts = stack.enter_context(Accounts(number))
             stage = self._stage(accounts, stack)
@@ -100,6 +103,8 @@ class Run:
                     self._idle(each, stage)
             if "start" in asked.parts:
                 self._start_cost(accounts)
+            if "logins" in asked.parts:
+                self._logins(accounts)
 
     def _stage(self, accounts: Accounts, stack: ExitStack) -> Stage:
         kinds = {each.image for each in self.contenders if each.image}
@@ -152,6 +157,14 @@ class Run:
         except SubprocessError as exc:
             self.results.left_out.append(f"the cost of a start: {exc}")
 
+    def _logins(self, accounts: Accounts) -> None:
+        users = accounts.users(logins.GOOD + logins.BAD)
+        for round_ in range(1, self.options.rounds + 1):
+            for name in logins.AUTHENTICATORS:
+                found = logins.run(name, round_, users)
+                self.results.logins.append(found)
+                self.say(f"round {round_}  logins, {name}: {found.error or found.numbers}")
+
     def _leave_out(self, contender: Contender, number: int, why: str) -> None:
         line = f"{contender.name} at {number} users: {why}"
         if line not in self.results.left_out:
@@ -162,13 +175,13 @@ class Run:
         """Print the tables and the bounds, write the files; return the exit code."""
         found, asked = self.results, self.options
         storms = figures.summarise(found.storms)
-        text = report.page(facts(), storms, figures.summarise(found.idle), found.start)
-        judged = bounds.judge(
-            bounds.asked_for({each.name for each in self.contenders}, asked.users)
-            if "storm" in asked.parts
-            else [],
-            storms,
-        )
+        of_logins = figures.summarise(found.logins)
+        text = report.page(facts(), storms, figures.summarise(found.idle), found.start, of_logins)
+        names = {each.name for each in self.contenders} if "storm" in asked.parts else set()
+        judged = [
+            *bounds.judge(bounds.asked_for(names, asked.users), storms),
+            *bounds.judge(bounds.OF_LOGINS if found.logins else [], of_logins),
+        ]
         self.say(f"\n{text}\n{report.verdict_lines(judged)}")
         if found.left_out:
             self.say("\nleft out:\n" + "\n".join(f"  {line}" for line in found.left_out))

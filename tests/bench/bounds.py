@@ -81,6 +81,13 @@ BOUNDS = (
 )
 
 
+OF_LOGINS = (
+    Bound("workshop", 30, "lost", Kind.AT_MOST, 0),
+    Bound("workshop", 30, "login_max_s", Kind.AT_MOST, 1),
+)
+"""Those of the logins, of which there is one number."""
+
+
 def asked_for(contenders: Collection[str], users: Collection[int]) -> list[Bound]:
     """Return the bounds that a run with these contenders and numbers of users can judge."""
     return [

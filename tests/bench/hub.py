@@ -75,6 +75,7 @@ class BenchHub:
         ports = free_ports(3)
         token = secrets.token_hex(16)
         self.client = Client(ports[0], token)
+        self.hub_port = ports[1]
         self.log_file = self.folder / "hub.log"
         self.config_file = self.folder / "jupyterhub_config.py"
         self.config_file.write_text(

@@ -11,6 +11,7 @@ from bench.bounds import Verdict
 from bench.chart import Bar, Panel, chart, short
 from bench.contenders import CONTENDERS, Contender
 from bench.figures import Summary, ratio
+from bench.logins import AUTHENTICATORS, BAD, GOOD
 
 NUMBERS = {
     "ready_p50_s": "ready, half of them (s)",
@@ -44,6 +45,13 @@ IDLE = {
     "engine_cpu": "engine",
     "servers_cpu": "servers",
     "machine_cpu": "whole machine",
+}
+
+LOGINS = {
+    "login_p50_s": "logged in, half of them (s)",
+    "login_max_s": "logged in, last (s)",
+    "refused_max_s": "refused, last (s)",
+    "lost": "wrong answers",
 }
 
 BASE = "local"
@@ -109,6 +117,15 @@ def start_table(costs: Mapping[str, Mapping[str, float]]) -> str:
     return table(["a start through", "hub (ms)", "all else (ms)"], rows)
 
 
+def login_table(summary: Summary) -> str:
+    """Return how long a class waits that logs in at once: medians, and the worst of `lost`."""
+    rows = [
+        [AUTHENTICATORS[name], *(figure(numbers.get(each)) for each in LOGINS)]
+        for (name, _), numbers in summary.items()
+    ]
+    return table(["authenticator", *LOGINS.values()], rows)
+
+
 def figure(value: float | None) -> str:
     """Return a figure for a cell; a dash for none."""
     return "-" if value is None else short(value)
@@ -155,7 +172,11 @@ def kind(contender: Contender) -> str:
 
 
 def page(
-    machine: Mapping[str, str], storms: Summary, idle: Summary, costs: Mapping[str, Any]
+    machine: Mapping[str, str],
+    storms: Summary,
+    idle: Summary,
+    costs: Mapping[str, Any],
+    logins: Summary,
 ) -> str:
     """Return all tables, each below a heading."""
     facts = "; ".join(f"{name} {value}" for name, value in machine.items())
@@ -168,6 +189,9 @@ def page(
         parts.append(f"{title}\n\n{idle_table(idle)}")
     if costs:
         parts.append(f"### CPU of a start beyond a direct one\n\n{start_table(costs)}")
+    if logins:
+        title = f"### {GOOD} logins at once, with {BAD} wrong passwords among them"
+        parts.append(f"{title}\n\n{login_table(logins)}")
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
