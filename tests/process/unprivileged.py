@@ -79,7 +79,7 @@ class UnprivilegedHub:
         """Add the rule for the warm launcher, which `workshop-hub units` writes as a comment."""
         command = Path(sys.executable).with_name("workshop-hub")
         uids = f"--uids={self.user.uid}-{self.user.uid}"
-        words = ["--launcher=warm", f"--accounts={self.user.name}", uids]
+        words = ["--launcher=warm", "--no-pam", f"--accounts={self.user.name}", uids]
         argv = [command, "units", f"--hub-user={self.account.name}", *words]
         shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
         begin = f"#{self.account.name} ALL=(root)"
