@@ -128,7 +128,7 @@ class AccountsHub(Hub):
         return f"http://127.0.0.1:{self.hub_port}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     require(os.geteuid() == 0, "accounts can only be made by root")
     for program in ("unshare", "nsenter", "setpriv", "useradd", "chpasswd", "sudo"):
