@@ -168,11 +168,16 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
     ) -> tuple[str, pam.Verdict | Question]:
         typed = data.setdefault("username", "")  # the hub's page of failed logins reads it
         name = await accounts.off_loop(lambda: self.normalize_username(typed))
-        reason = await self._refusal_before_pam(name, data)
-        if reason:
+        if reason := self._refusal(name, data):
             return name, pam.Verdict(-1, "", reason)
         if self._slows(handler):
-            self._guesses.begin(handler, name)
+            self._guesses.begin(handler, name)  # before anything is looked up, which may take long
+        reason = await accounts.off_loop(lambda: self._account_refusal(name))
+        if reason:
+            refused = pam.Verdict(-1, "", reason)
+            if self._slows(handler):
+                self._guesses.end(handler, name, refused)
+            return name, refused
         asks = isinstance(handler, WorkshopLoginHandler)
         attempt = Attempt(
             name,
@@ -213,17 +218,14 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
     def _slows(self, handler: Any) -> bool:
         return self.slow_guessing and handler is not None
 
-    async def _refusal_before_pam(self, name: str, data: Mapping[str, str]) -> str:
+    def _refusal(self, name: str, data: Mapping[str, str]) -> str:
         if not self.validate_username(name):
             return "the name is not valid (username_pattern)"
         if not super().check_blocked_users(name):
             return "the name is in blocked_users"
-        unusable = pam.unusable_secrets(self._secrets(data), self.encoding)
-        if unusable:
-            return unusable
-        return await accounts.off_loop(lambda: self._account_refusal_before_pam(name))
+        return pam.unusable_secrets(self._secrets(data), self.encoding)
 
-    def _account_refusal_before_pam(self, name: str) -> str:
+    def _account_refusal(self, name: str) -> str:
         account = accounts.find_or_none(name)
         if account is None:
             return ""  # PAM may know it; and if not, it takes as long as with a wrong password

@@ -62,9 +62,9 @@ NEW = Field("new", "New password", hidden=True, purpose="new-password")
 AGAIN = Field("again", "New password, once more", hidden=True, purpose="new-password")
 
 CHANGES = (
-    (re.compile(r"re-?(type|enter|peat)|again|verify|confirm", re.IGNORECASE), AGAIN),
-    (re.compile(r"current|old", re.IGNORECASE), OLD),
-    (re.compile(r"new", re.IGNORECASE), NEW),
+    (re.compile(r"\b(re-?(type|enter|peat)|again|verify|confirm)", re.IGNORECASE), AGAIN),
+    (re.compile(r"\b(current|old)\b", re.IGNORECASE), OLD),
+    (re.compile(r"\bnew\b", re.IGNORECASE), NEW),
 )
 """What PAM's modules mean when a password is changed, in words that the broker has them say in
 English: it sets no locale for messages."""
@@ -158,8 +158,9 @@ def fields_for(wanted: Sequence[Prompt]) -> tuple[Field, ...]:
 def _field(prompt: Prompt, number: int) -> Field:
     """Return the field that means what one prompt asks. number: its place among others."""
     if prompt.phase == pam.PASSWORD and prompt.style == pam.HIDDEN:
+        asked = re.split(r"[.!\n]\s", prompt.text.strip())[-1]  # advice may come before it
         for pattern, field in CHANGES:
-            if pattern.search(prompt.text):
+            if pattern.search(asked):
                 return field
     label = prompt.text.strip().rstrip(":").strip() or "Answer"
     hidden = prompt.style == pam.HIDDEN

@@ -47,7 +47,7 @@ class Guesses:
             self._slowdown.withdrawn(*whence)
         elif isinstance(heard, Question):
             return  # it has not ended
-        elif heard.granted or heard.phase != pam.AUTHENTICATION:  # the password is right
+        elif heard.granted or heard.phase in (pam.ACCOUNT, pam.PASSWORD):  # the password is right
             self._slowdown.succeeded(*whence)
             _remember(handler, name)
         else:

@@ -11,6 +11,8 @@ from secrets import token_urlsafe
 from weakref import WeakValueDictionary
 
 from workshop_hub.conversation import Conversation, Question
+from workshop_hub.errors import WorkshopError
+from workshop_hub.slowdown import network
 from workshop_hub.system import pam
 from workshop_hub.system.broker import Attempt, Broker
 
@@ -23,8 +25,11 @@ FOLDERS = (Path("/etc/pam.d"), Path("/usr/lib/pam.d"), Path("/usr/share/pam.d"))
 MAX_DELAY = 10.0
 """Seconds at most that a refused login waits, whatever PAM asks for."""
 
-WAITING_MAX = 50
+WAITING_MAX = 150
 """Logins at the same time that wait for somebody to answer what PAM has asked."""
+
+SAME_MAX = 3
+"""Of these, those for one name from one network: who begins anew, or has two windows."""
 
 UNUSABLE = {
     pam.ACCOUNT_EXPIRED: "This account has expired.",
@@ -86,9 +91,13 @@ class Logins:
             return replace(question, token=token, complaint=complaint)
         del self._waiting[token]
         turn = self._guesses.setdefault((attempt.name, attempt.rhost), asyncio.Lock())
-        async with turn:
-            conversation.answer(form)
-            return await self._hear(conversation)
+        try:
+            async with turn:
+                conversation.answer(form)
+                return await self._hear(conversation)
+        except BaseException:
+            conversation.end()
+            raise
 
     async def _hear(self, conversation: Conversation) -> pam.Verdict | Question:
         try:
@@ -102,19 +111,25 @@ class Logins:
         return heard
 
     def _keep(self, conversation: Conversation) -> str:
-        """Keep a conversation until there are answers; return its token.
+        """Keep a conversation until there are answers; return its token. Raises WorkshopError.
 
-        Each holds a process. One for a name from an address is enough; and where there are too
-        many, the address with most of them loses its oldest one.
+        Each holds a process. A few for a name from a network are enough. Where there are too many,
+        the network that has most of them loses its oldest one, or gets no new one.
         """
-        attempt = conversation.attempt
-        for each in list(self._waiting.values()):
-            if (each.attempt.name, each.attempt.rhost) == (attempt.name, attempt.rhost):
-                self._forget(each)
+        own = _whence(conversation)
+        same = [each for each in self._waiting.values() if _whence(each) == own]
+        if len(same) >= SAME_MAX:
+            self._forget(same[0])
         if len(self._waiting) >= WAITING_MAX:
-            busiest = Counter(each.attempt.rhost for each in self._waiting.values()).most_common(1)
-            of_it = [each for each in self._waiting.values() if each.attempt.rhost == busiest[0][0]]
-            self._forget(of_it[0])
+            networks = Counter(_whence(each)[1] for each in self._waiting.values())
+            busiest, most = networks.most_common(1)[0]
+            if networks[own[1]] >= most:
+                conversation.end()
+                raise WorkshopError(
+                    f"{len(self._waiting)} logins wait for an answer already.",
+                    remedy="Try again in a moment.",
+                )
+            self._forget(next(e for e in self._waiting.values() if _whence(e)[1] == busiest))
         token = token_urlsafe(16)
         self._waiting[token] = conversation
         conversation.when_over(lambda: self._waiting.pop(token, None))
@@ -123,3 +138,8 @@ class Logins:
     def _forget(self, conversation: Conversation) -> None:
         self._waiting = {key: each for key, each in self._waiting.items() if each != conversation}
         conversation.end()
+
+
+def _whence(conversation: Conversation) -> tuple[str, str]:
+    """Return the name, and the network that it is tried from."""
+    return conversation.attempt.name, network(conversation.attempt.rhost)

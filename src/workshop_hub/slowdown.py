@@ -221,8 +221,8 @@ class Slowdown:
         self._close(here, now)
 
     def _here(self, name: str, address: str, now: float) -> _Here:
-        network = _network(address)
-        keys = (_key(name, network), _key(network), _key(name))
+        whole = network(address)
+        keys = (_key(name, whole), _key(whole), _key(name))
         return _Here(
             self._pairs.look(keys[0], now),
             self._addresses.look(keys[1], now),
@@ -307,7 +307,8 @@ class KnownBrowsers:
         return hmac.new(self._key, _bytes(text), hashlib.sha256).hexdigest()[:40]
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
+    """Return what counts as one address: of IPv6 the first 64 bits, as whoever has one has all."""
     try:
         found = ip_address(address)
     except ValueError:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from workshop_hub import logins
+from workshop_hub.conversation import Question
+from workshop_hub.errors import WorkshopError
 from workshop_hub.logins import Logins
 from workshop_hub.system import pam
 from workshop_hub.system.broker import Attempt, Broker, Converse
@@ -79,3 +82,58 @@ def test_the_service_is_our_own_where_the_machine_has_it(tmp_path: Path) -> None
 )
 def test_why_an_account_cannot_be_used(code: int, said: str) -> None:
     assert said in logins.sentence(pam.Verdict(code, "account", "a module's words"))
+
+
+class AskingBroker(Broker):
+    """Asks for a code each time."""
+
+    async def ask(
+        self, attempt: Attempt, converse: Converse, *, timeout: float = 60.0
+    ) -> pam.Verdict:
+        answers = await converse([pam.Prompt(pam.HIDDEN, "Code: ")])
+        return pam.Verdict(0 if answers == ["right"] else 7, "authentication")
+
+
+async def page(asking: Logins, name: str, address: str) -> str:
+    """Begin a login; return the token of the page that asks for more."""
+    heard = await asking.begin(Attempt(name, "login", rhost=address), asks=True)
+    assert isinstance(heard, Question)
+    return heard.token
+
+
+async def test_a_class_behind_one_address_may_take_its_time() -> None:
+    asking = Logins(AskingBroker())
+    tokens = [await page(asking, f"ada{number}", "192.0.2.1") for number in range(100)]
+    for token in tokens:
+        heard = await asking.go_on(token, {"answer0": "right"})
+        assert isinstance(heard, pam.Verdict)
+        assert heard.granted
+
+
+async def test_who_has_many_addresses_ends_nobody_elses_login() -> None:
+    asking = Logins(AskingBroker())
+    token = await page(asking, "ada", "192.0.2.1")
+    for number in range(logins.WAITING_MAX + 50):
+        with suppress(WorkshopError):
+            await page(asking, f"ben{number}", f"2001:db8::{number:x}")
+            await page(asking, "ada", f"2001:db8::{number:x}")
+    assert asking.waiting(token)
+    await page(asking, "cat", "192.0.2.2")
+
+
+async def test_of_the_same_name_and_network_a_few_wait() -> None:
+    asking = Logins(AskingBroker())
+    tokens = [await page(asking, "ada", "192.0.2.1") for _ in range(logins.SAME_MAX + 1)]
+    await settled()
+    assert [bool(asking.waiting(token)) for token in tokens] == [False, True, True, True]
+
+
+async def test_answers_that_do_not_fit_are_asked_for_again() -> None:
+    asking = Logins(AskingBroker())
+    token = await page(asking, "ada", "192.0.2.1")
+    again = await asking.go_on(token, {"answer0": "x" * 600})
+    assert isinstance(again, Question)
+    assert "has 600 bytes" in again.complaint
+    heard = await asking.go_on(again.token, {"answer0": "right"})
+    assert isinstance(heard, pam.Verdict)
+    assert heard.granted

@@ -186,8 +186,9 @@ class Broker:
             # sudo cannot be killed: what it runs ends with the connection
             with suppress(ProcessLookupError, PermissionError):
                 self._process.kill()
-            await within(END_TIMEOUT, self._process.wait())
-            self._process = None
+            process, self._process = self._process, None
+            with suppress(TimeoutError):  # another one can be started all the same
+                await within(END_TIMEOUT, process.wait())
 
 
 def connected(place: Path) -> socket.socket:

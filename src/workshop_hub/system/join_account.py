@@ -35,6 +35,7 @@ from subprocess import SubprocessError
 from workshop_hub.errors import WorkshopError
 from workshop_hub.system import accounts
 from workshop_hub.system.commands import SBIN
+from workshop_hub.system.privileged import forget_the_starter, unsafe
 from workshop_hub.system.reserved_names import is_reserved
 from workshop_hub.system.useradd import home_problem, useradd_command
 
@@ -71,7 +72,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("--group", required=True)
     parser.add_argument("--most", required=True, type=int)
     given = parser.parse_args(words)
-    os.umask(0o022)
+    by_sudo = "SUDO_UID" in os.environ
+    forget_the_starter()
+    if by_sudo and (reason := unsafe()):
+        print(f"join_account: not safe to run as root: {reason}", file=sys.stderr)  # noqa: T201
+        return 1
     try:
         order = json.loads(sys.stdin.buffer.read(ORDER_MAX))
         name, password = str(order["name"]), str(order["password"])
