@@ -212,6 +212,8 @@ def test_what_could_not_be_archived_is_not_removed(users: Users, tmp_path: Path)
     assert "wsacct-c1: tar failed" in done.err
     assert "wsacct-c2: Its home /home/wsacct-c2 is no folder of its own" in done.err
     assert set(users.list()) >= NAMES
+    for name in NAMES:  # and can still log in
+        assert users.machine.run("getent", "shadow", name).split(":")[7] != "1"
     assert users.machine.run("ls", "-A", str(folder)) == ""
     users.machine.run("umount", str(folder))
     users.machine.run("sh", "-ec", "cd /home; rm wsacct-c2; mv wsacct-was wsacct-c2")

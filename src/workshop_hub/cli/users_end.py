@@ -66,10 +66,13 @@ def archive(
 
 def archived(found: Found, *, folder: Path, removing: bool, end_processes: bool) -> str:
     """Archive a home, and remove the account if that is wanted. UsersFailed."""
-    ending.settle(found, end_processes=end_processes)
-    ending.archive(found, folder)
     if not removing:
+        ending.settle(found, end_processes=end_processes)
+        ending.archive(found, folder)
         return "archived"
+    with ending.closed(found):
+        ending.settle(found, end_processes=end_processes)
+        ending.archive(found, folder)
     ending.remove(found, end_processes=end_processes)
     return "archived and removed"
 

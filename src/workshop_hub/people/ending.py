@@ -6,6 +6,8 @@ import os
 import stat
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from workshop_hub.errors import UsersFailed, UsersRefused
@@ -42,6 +44,24 @@ def settle(found: Found, *, end_processes: bool) -> None:
             f"It has {len(pids)} running processes ({running.listed(pids)}).",
             remedy="Stop its server, or add --end-processes.",
         )
+
+
+@contextmanager
+def closed(found: Found) -> Iterator[None]:
+    """Let nobody come back to the account, as it has expired; where this fails, they may again.
+
+    UsersFailed. Work that is done while a home is packed would be in no archive.
+    """
+    if found.secret is None:
+        yield
+        return
+    programs.run(["usermod", "--expiredate", "1", "--", found.name])
+    try:
+        yield
+    except BaseException:
+        day = found.secret.expires
+        programs.run(["usermod", "--expiredate", day.isoformat() if day else "", "--", found.name])
+        raise
 
 
 def archive(found: Found, folder: Path) -> Path:
