@@ -27,7 +27,8 @@ async def main():
     said = {"level": access.level, "message": access.message}
     for name, password in zip(sys.argv[1::2], sys.argv[2::2]):
         try:
-            verdict = await asks._logins.check(Attempt(name, asks.service), (password,))
+            attempt = Attempt(name, asks.service, secrets=(password,))
+            verdict = await asks._logins.begin(attempt)
         except WorkshopError as exc:
             said[name] = str(exc)
         else:
