@@ -8,16 +8,14 @@ import os
 import pwd
 import secrets
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from workshop_hub.errors import AccountCreationFailed
-from workshop_hub.system import pam, processes
+from workshop_hub.errors import AccountCreationFailed, UsersFailed
+from workshop_hub.people import running
+from workshop_hub.system import pam
 
 NAME = "workshop-demo"
 COMMENT = "made by workshop-hub demo"
@@ -25,8 +23,6 @@ COMMENT = "made by workshop-hub demo"
 
 LOCKS = Path("/run")
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
-DEADLINE = 10.0
-"""Seconds for the last processes of the account to end."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +107,8 @@ def _set_password(name: str, password: str) -> bool:
 
 def _remove(name: str) -> None:
     """End what the account still runs, and remove it with its home."""
-    uid = pwd.getpwnam(name).pw_uid
-    deadline = time.monotonic() + DEADLINE
-    while (running := processes_of(uid)) and time.monotonic() < deadline:
-        for pid in running:
-            processes.send(pid, [signal.SIGKILL], still=partial(_belongs, pid, uid))
-        time.sleep(0.05)
+    with contextlib.suppress(UsersFailed):  # userdel says it, too
+        running.end_all(pwd.getpwnam(name).pw_uid)
     done = _run(["userdel", "--remove", name])
     if done.returncode:
         raise AccountCreationFailed(
@@ -124,20 +116,6 @@ def _remove(name: str) -> None:
             remedy=f"Remove it: userdel --remove {name}",
             log=done.stderr,
         )
-
-
-def _belongs(pid: int, uid: int) -> bool:
-    return processes.real_uid(pid) == uid
-
-
-def processes_of(uid: int) -> list[int]:
-    """Return the processes that belong to an account and have not ended."""
-    found = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
-    return [
-        pid
-        for pid in found
-        if _belongs(pid, uid) and (stat := processes.stat(pid)) is not None and not stat.ended
-    ]
 
 
 def _run(words: Sequence[str], *, stdin: str = "") -> subprocess.CompletedProcess[str]:

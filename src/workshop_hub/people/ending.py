@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workshop_hub.errors import UsersFailed, UsersRefused
-from workshop_hub.people import ours, programs, running, sheet
+from workshop_hub.people import making, ours, programs, running, sheet
 from workshop_hub.people.ours import Found
 
 FOLDER = Path("/var/lib/workshop-hub/archive")
@@ -55,12 +55,12 @@ def closed(found: Found) -> Iterator[None]:
     if found.secret is None:
         yield
         return
-    programs.run(["usermod", "--expiredate", "1", "--", found.name])
+    making.set_expiry(found.name, "1970-01-02")
     try:
         yield
     except BaseException:
         day = found.secret.expires
-        programs.run(["usermod", "--expiredate", day.isoformat() if day else "", "--", found.name])
+        making.set_expiry(found.name, day.isoformat() if day else "")
         raise
 
 
