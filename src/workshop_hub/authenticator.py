@@ -84,6 +84,11 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
     def _default_service(self) -> str:
         return logins.service()
 
+    @cached_property
+    def locks_accounts(self) -> bool:
+        """Whether the machine refuses the right password after wrong ones."""
+        return logins.locks(self.service)
+
     # --- names
 
     def normalize_username(self, username: object) -> str:
@@ -248,7 +253,8 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
     def _log_refusal(self, handler: Any, typed: str, verdict: pam.Verdict) -> None:
         shown = typed if len(typed) <= 32 else f"{typed[:16]}...({len(typed)} chars)"
         asked = f"PAM ({verdict.phase}): " if verdict.phase else ""
-        reason = f"{asked}{verdict.message}"
+        said = f" ({verdict.said})" if verdict.said else ""
+        reason = f"{asked}{verdict.message}{said}"
         self.log.warning("Login of %r@%s refused: %s", shown, _origin(handler) or "?", reason)
 
     # --- accounts
