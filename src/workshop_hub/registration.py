@@ -195,7 +195,7 @@ class Registration(HasTraits):
         try:
             await self._creator.create(name, make=make)
         except AccountCreationFailed as exc:
-            account = await accounts.off_loop(lambda: accounts.find_or_none(name))
+            account = await accounts.off_loop(lambda: accounts.find_or_none(name), name=name)
             if not made or account is None or self._not_a_person(account):
                 raise
             # there is an account that one can log in to; what is missing is done at the login
