@@ -16,7 +16,8 @@ from traitlets import HasTraits, Integer, Unicode, validate
 
 from workshop_hub.errors import AccountCreationFailed, ConfigError, JoinRefused, WorkshopError
 from workshop_hub.options import InvalidOption
-from workshop_hub.policy.joining import CODE_MIN, Guesses, Window, moment
+from workshop_hub.policy.joining import CODE_MIN, Window, moment
+from workshop_hub.slowdown import Wrong
 from workshop_hub.system import accounts, join_account, safety
 from workshop_hub.system.accounts import Account
 from workshop_hub.system.reserved_names import is_reserved
@@ -151,9 +152,9 @@ class Registration(HasTraits):
         return Window(moment(self.join_from), moment(self.join_until))
 
     @cached_property
-    def join_guesses(self) -> Guesses:
+    def wrong_codes(self) -> Wrong:
         """How many wrong codes have come from where."""
-        return Guesses()
+        return Wrong()
 
     def may_register(self, name: str) -> bool:
         """Say whether somebody may be called so."""
