@@ -41,6 +41,9 @@ END_TIMEOUT = 10.0
 MOST = 200
 """Logins at the same time, of a hub that has a thousand files to open; more are sent away."""
 
+HEARD_MAX = 4 * 2**20
+"""Bytes at most of what is said at once: a list of sessions, with names of any length."""
+
 Converse: TypeAlias = "Callable[[list[Prompt]], Awaitable[Sequence[str | None] | None]]"
 """Answers to as many prompts, None for those that want none; or None to give up."""
 
@@ -113,6 +116,26 @@ class Broker:
         finally:
             self._asking -= 1
 
+    async def carry_out(self, order: dict[str, Any], *, timeout: float) -> dict[str, Any]:
+        """Have an order about a session carried out; return the answer, as pam_sessions has both.
+
+        timeout: seconds. Raises WorkshopError where there is no answer in time, or no broker.
+        """
+        try:
+            with ExitStack() as opened:
+                _, heard = await within(timeout, self._begin_talk(opened, order))
+                return heard
+        except TimeoutError as exc:
+            raise WorkshopError(
+                f"The machine did not {order['session']} a session within {timeout:g} seconds.",
+                remedy="Try again later, and tell the administrator.",
+            ) from exc
+        except (OSError, ValueError) as exc:
+            raise WorkshopError(
+                f"The machine could not {order['session']} a session: {exc}.",
+                remedy="Ask the administrator to look at the hub's log.",
+            ) from exc
+
     async def close(self) -> None:
         """End the broker; conversations that go on are not waited for."""
         async with self._beginning:
@@ -136,16 +159,19 @@ class Broker:
             talk = opened.enter_context(closing(ours))
             with theirs:
                 talk.setblocking(False)
-                await self._hand_over(theirs, said["name"])
+                await self._hand_over(theirs, said)
             return talk, await _answer(talk, said)
 
     async def _go_on(self, talk: socket.socket, said: dict[str, Any]) -> dict[str, Any]:
         async with self._turns.taken():
             return await _answer(talk, said)
 
-    async def _hand_over(self, theirs: socket.socket, name: str) -> None:
-        """Give the broker a child's end of a conversation about `name`. OSError, WorkshopError."""
-        told = json.dumps({"name": name}).encode()
+    async def _hand_over(self, theirs: socket.socket, said: dict[str, Any]) -> None:
+        """Give the broker a child's end of a conversation that begins with what is said.
+
+        Raises OSError and WorkshopError.
+        """
+        told = json.dumps({"name": said["name"], "session": "session" in said}).encode()
         async with self._beginning:
             if self._control is not None:
                 with suppress(ConnectionError):  # it has ended
@@ -215,7 +241,7 @@ async def _answer(talk: socket.socket, said: dict[str, Any]) -> dict[str, Any]:
     heard = b""
     while not heard.endswith(b"\n"):
         piece = await loop.sock_recv(talk, pam_broker.LINE_MAX)
-        if not piece or len(heard) > pam_broker.LINE_MAX:
+        if not piece or len(heard) > HEARD_MAX:
             raise ConnectionError("PAM has ended the process that asked it")
         heard += piece
     answer: dict[str, Any] = json.loads(heard)
