@@ -38,6 +38,7 @@ SERVICES = {
     "hangs": "session required pam_permit.so\n"
     f"session required pam_exec.so quiet type=close_session {HANGS}\n",
     "stuck": f"session required pam_exec.so quiet type=open_session {HANGS}\n",
+    "open": "session required pam_permit.so\n",
     "hasty": "auth required pam_unix.so nodelay\naccount required pam_unix.so\n",
 }
 
@@ -273,6 +274,29 @@ async def test_logins_go_on_beside_sessions(broker: Broker) -> None:
     await order(broker, "open")
     assert (await log_in(broker, "hasty", name="wsacct-kim")).granted
     assert not (await log_in(broker, "hasty", "something else", name="wsacct-kim")).granted
+
+
+async def test_a_hub_that_is_not_root_may_keep_what_pam_lets_it(prepared: Machine) -> None:
+    """Its folder is in /tmp, where others may be first; what they made is not believed."""
+    kit = prepared.entry("wsacct-kit")
+    assert kit
+    ids = [f"--reuid={kit.uid}", f"--regid={kit.gid}", "--clear-groups"]
+    python = [sys.executable, "-I", "-m", pam_broker.__name__]
+    broker = Broker([*prepared.enter, "setpriv", *ids, *python])
+    folder = f"/tmp/workshop-hub-sessions-{kit.uid}"
+    try:
+        prepared.run("install", "-d", "-m", "777", "-o", "wsacct-kim", folder)
+        refused = await order(broker, "open", "wsacct-kit", service="hangs")
+        assert "not this account's alone" in refused["message"]
+        prepared.run("rmdir", folder)
+        assert (await order(broker, "open", "wsacct-kit", service="open"))["code"] == 0
+        assert prepared.run("stat", "--format=%u %a", folder) == f"{kit.uid} 700\n"
+        assert await listed(broker) == [["wsacct-kit", ""]]
+        assert (await order(broker, "close", "wsacct-kit", service="open"))["code"] == 0
+        assert await listed(broker) == []
+    finally:
+        await broker.close()
+        prepared.run("rm", "-rf", folder)
 
 
 async def test_the_folder_is_roots_alone(broker: Broker, prepared: Machine) -> None:

@@ -211,6 +211,14 @@ def test_a_session_that_no_server_belongs_to_is_closed_when_the_hub_comes_up(
     hub.start()
 
 
+def test_a_hub_that_ends_its_servers_ends_their_sessions(prepared: Machine, hubs: Hubs) -> None:
+    hub = hubs.start(CONFIG.replace("cleanup_servers = False", "cleanup_servers = True"))
+    assert is_ready(hub.start_server("wsacct-sue"))
+    hub.kill(signal.SIGTERM)
+    assert [note[0] for note in notes(prepared)] == ["open_session", "close_session"]
+    assert "may still be open" not in hub.log
+
+
 UNPRIVILEGED = """
 c.WorkshopAuthenticator.pam_broker = "sudo"
 c.JupyterHub.spawner_class = "simple"

@@ -44,7 +44,7 @@ container."""
 
 
 _NOT_FROM_SESSIONS = re.compile(
-    r"(HOME|LOGNAME|MAIL|PATH|SHELL|USER)|(JPY_|JUPYTERHUB_|LD_|PYTHON|WORKSHOP_HUB_).*"
+    r"(HOME|LOGNAME|PATH|SHELL|USER)|(JPY_|JUPYTERHUB_|LD_|PYTHON|WORKSHOP_HUB_).*"
 )
 """What says where programs and modules are found, and what the hub and the launcher set."""
 

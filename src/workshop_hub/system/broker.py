@@ -7,8 +7,8 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -102,17 +102,8 @@ class Broker:
             )
         self._asking += 1
         try:
-            return await self._ask(asdict(attempt), converse, timeout)
-        except TimeoutError as exc:
-            raise WorkshopError(
-                f"The machine did not check the password within {timeout:g} seconds.",
-                remedy="Try again later, and tell the administrator.",
-            ) from exc
-        except (OSError, ValueError) as exc:
-            raise WorkshopError(
-                f"The machine could not check the password: {exc}.",
-                remedy="Ask the administrator to look at the hub's log.",
-            ) from exc
+            with _in_words("check the password", timeout):
+                return await self._ask(asdict(attempt), converse, timeout)
         finally:
             self._asking -= 1
 
@@ -121,20 +112,10 @@ class Broker:
 
         timeout: seconds. Raises WorkshopError where there is no answer in time, or no broker.
         """
-        try:
-            with ExitStack() as opened:
-                _, heard = await within(timeout, self._begin_talk(opened, order))
-                return heard
-        except TimeoutError as exc:
-            raise WorkshopError(
-                f"The machine did not {order['session']} a session within {timeout:g} seconds.",
-                remedy="Try again later, and tell the administrator.",
-            ) from exc
-        except (OSError, ValueError) as exc:
-            raise WorkshopError(
-                f"The machine could not {order['session']} a session: {exc}.",
-                remedy="Ask the administrator to look at the hub's log.",
-            ) from exc
+        what = {"open": "open a session", "close": "close a session", "list": "list sessions"}
+        with _in_words(what[order["session"]], timeout), ExitStack() as opened:
+            _, heard = await within(timeout, self._begin_talk(opened, order))
+            return heard
 
     async def close(self) -> None:
         """End the broker; conversations that go on are not waited for."""
@@ -215,6 +196,23 @@ class Broker:
             process, self._process = self._process, None
             with suppress(TimeoutError):  # another one can be started all the same
                 await within(END_TIMEOUT, process.wait())
+
+
+@contextmanager
+def _in_words(what: str, timeout: float) -> Iterator[None]:
+    """Say what the machine did not do, where it did not within `timeout` seconds, or failed."""
+    try:
+        yield
+    except TimeoutError as exc:
+        raise WorkshopError(
+            f"The machine did not {what} within {timeout:g} seconds.",
+            remedy="Try again later, and tell the administrator.",
+        ) from exc
+    except (OSError, ValueError) as exc:
+        raise WorkshopError(
+            f"The machine could not {what}: {exc}.",
+            remedy="Ask the administrator to look at the hub's log.",
+        ) from exc
 
 
 def connected(place: Path) -> socket.socket:

@@ -145,7 +145,8 @@ def _outcome(kept: Kept, process: int, deadline: float) -> Outcome:
         for pid in descendants(kept.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        signal.pidfd_send_signal(process, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
         _has_ended(process, END_TIMEOUT)
     finally:
         os.close(process)

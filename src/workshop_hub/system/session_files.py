@@ -86,14 +86,24 @@ def prepared() -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         place.mkdir(mode=0o700)
-    status = place.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise PermissionError(1, f"{place} is not this account's alone")
+    _check(place)
     return place
 
 
+def _check(place: Path) -> None:
+    """Raise FileNotFoundError, or PermissionError where others may have put files there.
+
+    A file says which process is to be ended, and in /tmp anybody can make such a folder first.
+    """
+    status = place.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise PermissionError(1, f"{place} is not this account's alone")
+
+
 def paths() -> list[Path]:
-    """Return the files of all sessions, and of keepers that were killed."""
+    """Return the files of all sessions, and of keepers that were killed. Raises OSError."""
+    with suppress(FileNotFoundError):
+        _check(folder())
     return [path for path in folder().glob("*") if not path.name.startswith(".")]
 
 
@@ -126,8 +136,12 @@ def give_up(file: int, session: Session, outcome: dict[str, Any]) -> None:
 
 
 def find(path: Path) -> Kept | None:
-    """Return the session with that file; None where none is kept. What a dead keeper left goes."""
+    """Return the session with that file; None where none is kept. What a dead keeper left goes.
+
+    Raises OSError.
+    """
     try:
+        _check(path.parent)
         file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
