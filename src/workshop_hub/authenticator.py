@@ -22,7 +22,7 @@ from workshop_hub.guesses import Guesses
 from workshop_hub.login_handler import Asked, WorkshopLoginHandler
 from workshop_hub.logins import Logins
 from workshop_hub.pages import add_templates
-from workshop_hub.pam_access import PamAccess
+from workshop_hub.pam_session import PamSession
 from workshop_hub.registration import Registration
 from workshop_hub.system import accounts, pam
 from workshop_hub.system.broker import Attempt
@@ -48,7 +48,7 @@ def _origin(handler: Any) -> str:
     return "" if handler is None else client.address(handler.request)
 
 
-class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
+class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
     """Checks passwords with PAM; lets in people, and no system accounts; makes accounts.
 
     The name is brought into its one form (lower case, `username_map`) first. PAM checks that

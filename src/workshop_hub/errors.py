@@ -88,6 +88,13 @@ class AccountRefused(WorkshopError):
     is_refusal = True
 
 
+class SessionRefused(WorkshopError):
+    """PAM did not open a session for somebody, so that no server was started."""
+
+    label = "session"
+    is_refusal = True
+
+
 class LimitsNotEnforceable(WorkshopError):
     """The machine cannot hold a server to the limits that are configured for it."""
 

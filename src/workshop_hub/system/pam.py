@@ -28,6 +28,9 @@ MESSAGES_MAX = 32
 AUTHENTICATION, ACCOUNT, PASSWORD = "authentication", "account", "password"
 """Phases: who is it, may the account be used, and the change of a password that must be."""
 
+SESSION = "session"
+"""The phase of what is set up for somebody who is in; see pam_keeper."""
+
 _DISALLOW_NULL_AUTHTOK = 0x0001
 """pam_authenticate(3): an account without a password is refused, `nullok` or not."""
 
@@ -103,7 +106,7 @@ def transact(
     pamela.authenticate() has no way to pass flags, and asks about the account twice or always.
     """
     phases = [AUTHENTICATION]
-    told = _conversation(converse, encoding, phases)  # must outlive the handle
+    told = conversation(converse, encoding, phases)  # must outlive the handle
     try:
         handle = pamela.pam_start(service, name, conv_func=told, encoding=encoding)
     except pamela.PAMError as exc:
@@ -173,7 +176,7 @@ def unusable(answer: str, encoding: str) -> str:
     return f"has {size} bytes; PAM takes {SECRET_MAX}" if size > SECRET_MAX else ""
 
 
-def _conversation(converse: Converse, encoding: str, phases: Sequence[str]) -> Any:
+def conversation(converse: Converse, encoding: str, phases: Sequence[str]) -> Any:
     """Return what PAM calls for its messages (pam_conv(3)); it frees what it is given.
 
     phases: the last is the one that PAM is in.
