@@ -74,10 +74,14 @@ def locks(name: str, folders: Iterable[Path] = FOLDERS) -> bool:
 
 def sentence(verdict: pam.Verdict) -> str:
     """Say to whoever gave the right password why the account cannot be used."""
-    said = (verdict.said or verdict.message).rstrip(".")
+    said = verdict.said.rstrip(".")
     if verdict.phase == pam.PASSWORD:
-        return f"The password was not changed: {said}. Sign in to try again."
-    why = UNUSABLE.get(verdict.code, f"This account cannot be used now: {said}.")
+        if not said and verdict.code in pam.OLD_PASSWORD_WRONG:
+            return "The password was not changed. Was the current one right? Sign in to try again."
+        return f"The password was not changed: {said or verdict.message}. Sign in to try again."
+    if verdict.code not in UNUSABLE and said:
+        return f"This account cannot be used now. The machine says: {said}."
+    why = UNUSABLE.get(verdict.code, f"This account cannot be used now: {verdict.message}.")
     return f"{why} Please ask the administrator."
 
 
