@@ -5,6 +5,9 @@
 To be started by the Python of the project's environment: `make test` does it. Coverage is
 collected over all tiers that run here on the newest JupyterHub, with the processes they start.
 With WORKSHOP_REQUIRE_ALL set, what could not run counts as a failure.
+
+The guest is a machine of one core: where this one has more, it begins at once, beside the other
+tiers, and what it prints is shown when its turn comes.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parents[1]
 MACHINE = ROOT / "tests" / "machine"
@@ -52,6 +57,30 @@ class Unavailable(Exception):
     """This machine cannot run a tier; the message says why."""
 
 
+Show = Callable[[str], object]
+"""Is given each line that a command prints, with its end."""
+
+
+def show(line: str) -> None:
+    """Print a line of a command's."""
+    print(line, end="", flush=True)
+
+
+class Beside:
+    """A tier that runs beside others; its lines are kept until somebody wants its outcome."""
+
+    def __init__(self, tier: Callable[[Show], Outcome]) -> None:
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._outcome = ThreadPoolExecutor(1).submit(tier, self._lines.put)
+        self._outcome.add_done_callback(lambda _: self._lines.put(None))
+
+    def outcome(self) -> Outcome:
+        """Show the tier's lines until it has ended. Raises what it raised."""
+        for line in iter(self._lines.get, None):
+            show(line)
+        return self._outcome.result()
+
+
 class Run:
     """Runs tiers. folder: where every process, of every user, leaves its coverage data."""
 
@@ -65,6 +94,13 @@ class Run:
             "COVERAGE_RCFILE": str(folder / "pyproject.toml"),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        self._beside: Beside | None = None
+
+    def tiers(self, names: list[str]) -> list[Outcome]:
+        """Run these tiers, in this order."""
+        if "vm" in names and len(names) > 1 and len(os.sched_getaffinity(0)) > 1:
+            self._beside = Beside(self.guest)
+        return [self.tier(name) for name in names]
 
     def tier(self, name: str) -> Outcome:
         print(f"\n##### {name}", flush=True)
@@ -75,7 +111,7 @@ class Run:
             "contract": lambda: self.with_engine("contract"),
             "docker": lambda: self.with_engine("docker"),
             "demo": lambda: self.with_engine("demo"),
-            "vm": self.guest,
+            "vm": self._beside.outcome if self._beside else self.guest,
         }
         try:
             return special[name]() if name in special else self.pytest(name, f"tests/{name}")
@@ -119,7 +155,7 @@ class Run:
         outcome.missing += missing
         return outcome
 
-    def guest(self) -> Outcome:
+    def guest(self, show: Show = show) -> Outcome:
         """Run a tier in the guest, which has systemd and cgroup v2.
 
         Without coverage: it doubles the time that a hub takes to start, on a slow machine.
@@ -135,7 +171,7 @@ class Run:
             "--deadline=2400",
             IN_GUEST.format(arguments=arguments, variables=variables),
         ]
-        status, closing = echo(command, self.env)
+        status, closing = echo(command, self.env, show=show)
         return outcome_of("vm", status, closing, results / "report.xml")
 
     def pytest(
@@ -198,7 +234,9 @@ def readable_tree(folder: Path) -> Path:
     return tree
 
 
-def echo(command: list[str], env: Mapping[str, str], folder: Path = ROOT) -> tuple[int, str]:
+def echo(
+    command: list[str], env: Mapping[str, str], folder: Path = ROOT, show: Show = show
+) -> tuple[int, str]:
     """Run `command`, showing what it prints; return its status and pytest's closing line."""
     closing = ""
     with subprocess.Popen(
@@ -206,7 +244,7 @@ def echo(command: list[str], env: Mapping[str, str], folder: Path = ROOT) -> tup
     ) as process:
         assert process.stdout
         for line in process.stdout:
-            print(line, end="", flush=True)
+            show(line)
             if CLOSING.fullmatch(line.strip()):
                 closing = line.strip(" =\n")
     return process.returncode, closing
@@ -254,7 +292,7 @@ def main(words: list[str]) -> int:
     shutil.copy(ROOT / "pyproject.toml", folder)
     run = Run(folder, words[split + 1 :])
     try:
-        outcomes = [run.tier(name) for name in words[:split]]
+        outcomes = run.tiers(words[:split])
         run.combine()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

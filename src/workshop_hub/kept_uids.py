@@ -38,12 +38,14 @@ class KeptUids:
 
         db: None for a user that is in no database.
         """
-        user = orm.User.find(db, name) if db is not None else None
-        if user is None:
+        if db is None:
             return None
         self._make_table(db)
-        found = db.execute(select(TABLE.c.uid).where(TABLE.c.user_id == user.id)).first()
-        return None if found is None else int(found[0])
+        # not through orm.User, with which the hub loads all that a user has
+        users = orm.User.__table__
+        asked = select(TABLE.c.uid).join(users, users.c.id == TABLE.c.user_id)
+        found = db.scalar(asked.where(users.c.name == name))
+        return None if found is None else int(found)
 
     def keep(self, db: Any, name: str, uid: int) -> int:
         """Return the user's uid; keep this one where there is none. The hub must have the user."""

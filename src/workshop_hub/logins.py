@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -39,6 +40,15 @@ UNUSABLE = {
 }
 """What is told, after the right password alone, of an account that may not be used."""
 
+LOCKS = "After several wrong ones this machine refuses the right one as well, for a while."
+"""Whoever is refused reads it, where the machine does so, whatever the name and the password: what
+else could be said of an account that is locked would help who guesses."""
+
+_LOCKING = re.compile(r"^[^#\n]*\bpam_(faillock|tally2?)\.so", re.MULTILINE)
+_INCLUDES = re.compile(
+    r"^(?:@include|-?\w+\s+(?:include|substack))\s+(\S+)", re.MULTILINE | re.IGNORECASE
+)
+
 TOO_LATE = "This took too long, or was answered already. Please sign in again."
 
 
@@ -47,12 +57,27 @@ def service(folders: Iterable[Path] = FOLDERS) -> str:
     return SERVICE if any((folder / SERVICE).exists() for folder in folders) else "login"
 
 
+def locks(name: str, folders: Iterable[Path] = FOLDERS) -> bool:
+    """Say whether a PAM service, or what it includes, locks accounts after wrong passwords."""
+    folders, left, seen = [*folders], [name], set()
+    while left:
+        file = next((each / left[-1] for each in folders if (each / left[-1]).is_file()), None)
+        seen.add(left.pop())
+        if file is None:
+            continue
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if _LOCKING.search(text):
+            return True
+        left += set(_INCLUDES.findall(text)) - seen
+    return False
+
+
 def sentence(verdict: pam.Verdict) -> str:
     """Say to whoever gave the right password why the account cannot be used."""
+    said = (verdict.said or verdict.message).rstrip(".")
     if verdict.phase == pam.PASSWORD:
-        said = verdict.message.rstrip(".")
         return f"The password was not changed: {said}. Sign in to try again."
-    why = UNUSABLE.get(verdict.code, f"This account cannot be used now: {verdict.message}.")
+    why = UNUSABLE.get(verdict.code, f"This account cannot be used now: {said}.")
     return f"{why} Please ask the administrator."
 
 

@@ -19,6 +19,8 @@ from workshop_hub.system.deadline import within
 
 T = TypeVar("T")
 
+PASSWD = Path("/etc/passwd")
+
 LOGIN_DEFS = Path("/etc/login.defs")
 
 DEFAULT_UID_MIN = 1000
@@ -36,7 +38,12 @@ NOLOGIN_SHELLS = frozenset({"nologin", "false", "true", "sync", "halt", "shutdow
 _NOBODY_UIDS = frozenset({65534, 65535, 2**32 - 2, 2**32 - 1})
 _NOBODY_NAMES = frozenset({"nobody", "nfsnobody"})
 
-_POOL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="accounts")
+THREADS = 64
+"""Look-ups of a kind at the same time. A look-up that a directory does not answer keeps its thread
+until glibc's module for that directory gives up: nothing else can end it."""
+
+_OWN = ThreadPoolExecutor(THREADS, thread_name_prefix="accounts")
+_OTHERS = ThreadPoolExecutor(THREADS, thread_name_prefix="accounts-elsewhere")
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,15 @@ class Account:
     groups: tuple[int, ...]
 
 
-async def off_loop(call: Callable[[], T], *, deadline: float = 10.0) -> T:
+async def off_loop(call: Callable[[], T], *, name: str = "", deadline: float = 10.0) -> T:
     """Run a blocking look-up in a thread: a directory service behind NSS may take long.
 
+    name: the account that it is about, if any. Those that the machine's own file does not have
+    have threads of their own: whatever is asked of a directory that hangs, the others go on.
     deadline: seconds. Raises WorkshopError where the answer does not come in time.
     """
-    future = asyncio.get_running_loop().run_in_executor(_POOL, call)
+    pool = _OWN if not name or in_passwd(name) else _OTHERS
+    future = asyncio.get_running_loop().run_in_executor(pool, call)
     try:
         return await within(deadline, future)
     except TimeoutError as exc:
@@ -67,6 +77,14 @@ async def off_loop(call: Callable[[], T], *, deadline: float = 10.0) -> T:
             f"The machine's user database did not answer within {deadline:g} seconds.",
             remedy="Ask the administrator to look at the directory service (sssd, LDAP).",
         ) from exc
+
+
+def in_passwd(name: str, passwd: Path = PASSWD) -> bool:
+    """Say whether the machine's own file has the account. Asks no directory."""
+    try:
+        return f"\n{name}:".encode(errors="surrogateescape") in b"\n" + passwd.read_bytes()
+    except (OSError, UnicodeError):
+        return False
 
 
 def find(name: str) -> Account:
@@ -85,7 +103,7 @@ def find(name: str) -> Account:
 
 async def lookup(name: str) -> Account:
     """Like `find`, off the event loop."""
-    return await off_loop(lambda: find(name))
+    return await off_loop(lambda: find(name), name=name)
 
 
 def current() -> Account:

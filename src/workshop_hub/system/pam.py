@@ -44,11 +44,16 @@ _DELAY_FUNC = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_uint, ctypes.c_void_
 
 
 class Prompt(NamedTuple):
-    """One message of PAM's. style: HIDDEN, SHOWN, ERROR or INFO. phase: in which it comes."""
+    """One message of PAM's.
+
+    style: HIDDEN, SHOWN, ERROR or INFO. phase: in which it comes. early: before any answer was
+    given, such as a password, so that it comes to whoever types a name.
+    """
 
     style: int
     text: str
     phase: str = AUTHENTICATION
+    early: bool = False
 
     @property
     def asks(self) -> bool:
@@ -66,13 +71,15 @@ class Verdict:
 
     code: PAM's number, 0 for yes. phase: AUTHENTICATION, ACCOUNT or PASSWORD.
     message: PAM's own words, for the administrator's log. delay: seconds that whoever tried is to
-    wait for the answer.
+    wait for the answer. said: words of its modules about this, one line that can be printed; a
+    conversation fills it in.
     """
 
     code: int
     phase: str
     message: str = ""
     delay: float = 0.0
+    said: str = ""
 
     @property
     def granted(self) -> bool:
@@ -174,19 +181,24 @@ def conversation(converse: Converse, encoding: str, phases: Sequence[str]) -> An
 
     phases: the last is the one that PAM is in.
     """
+    answers_given = 0
 
     @pamela.CONV_FUNC  # type: ignore[untyped-decorator, unused-ignore]
     def called(count: int, messages: Any, response: Any, _data: Any) -> int:
+        nonlocal answers_given
         try:
             if not 0 < count <= MESSAGES_MAX:
                 return GIVEN_UP
             found = [messages[number].contents for number in range(count)]
+            early = not answers_given
             prompts = [
-                Prompt(each.msg_style, _text(each.msg, encoding), phases[-1]) for each in found
+                Prompt(each.msg_style, _text(each.msg, encoding), phases[-1], early)
+                for each in found
             ]
             answered = converse(prompts)
             if answered is None or len(answered) != count:
                 return GIVEN_UP
+            answers_given += sum(prompt.asks for prompt in prompts)
             place = pamela.CALLOC(count, ctypes.sizeof(pamela.PamResponse))
             response[0] = ctypes.cast(place, ctypes.POINTER(pamela.PamResponse))
             for number, answer in enumerate(answered):
