@@ -62,6 +62,21 @@ def test_locked_and_unlocked(users: Users) -> None:
     assert users.who_can_log_in(users.passwords()) == {"wsacct-c1"}
 
 
+def test_a_new_password_opens_no_lock(users: Users) -> None:
+    users.good("lock", "wsacct-c1")
+    said = users.good("passwd", CLASS).splitlines()
+    assert "wsacct-c1: got a new password; it is locked, and stays so" in said
+    assert "wsacct-c2: got a new password" in said
+    assert "2 got a new password" in said
+    assert users.list()["wsacct-c1"]["state"] == "locked"
+    assert users.who_can_log_in(users.passwords()) == {"wsacct-c2"}
+    before = users.state()
+    users.good("add", CLASS)
+    assert users.state() == before
+    users.good("unlock", "wsacct-c1")
+    assert users.who_can_log_in(users.passwords()) == NAMES
+
+
 def test_expired_and_not(users: Users) -> None:
     users.good("expire", "wsacct-c1", "--on", "2001-02-03")
     assert users.list()["wsacct-c1"]["expires"] == "2001-02-03"

@@ -129,6 +129,15 @@ def test_hashes_are_those_of_the_machine() -> None:
         assert not hashes.fits("", none)
 
 
+def test_a_hash_that_is_made_is_that_passwords_alone() -> None:
+    first, second = hashes.make("Hello world! ü"), hashes.make("Hello world! ü")
+    assert first != second
+    for hashed in (first, second):
+        assert hashes.fits("Hello world! ü", hashed)
+        assert not hashes.fits("Hello world!", hashed)
+        assert ":" not in hashed
+
+
 def test_slips_say_everything_and_run_nothing() -> None:
     rows = [
         Row("ada", "<b>&amp;\"'", "Ada <script>", "https://hub.example.org/?a=1&b=2", 1),

@@ -110,9 +110,9 @@ def passwd(names: tuple[str, ...], sheet_place: Path, url: str, force: bool, dry
 
 
 def renew(found: Found, tools: Tools) -> str:
-    """Give an account a new password. UsersFailed."""
+    """Give an account a new password; one that is locked stays so. UsersFailed."""
     making.give_password(found, passwords.generate(), tools)
-    return "has a new password"
+    return "got a new password" + ("; it is locked, and stays so" if found.locked else "")
 
 
 @click.command()

@@ -85,7 +85,8 @@ def _stopping() -> Iterator[_Stop]:
 def go_through(people: Sequence[tuple[str, Callable[[], str]]]) -> Tally:
     """Do something for each person; one for whom it fails does not keep it from the others.
 
-    people: names, and what is done, which returns a word for how it went.
+    people: names, and what is done, which returns a word for how it went; after "; " what is to
+    be known of that person alone, which is not counted.
     """
     tally = Tally(left=len(people))
     with _stopping() as stop, _shown(len(people)) as show:
@@ -94,7 +95,7 @@ def go_through(people: Sequence[tuple[str, Callable[[], str]]]) -> Tally:
                 break
             try:
                 word = act()
-                tally.words[word] += 1
+                tally.words[word.partition("; ")[0]] += 1
             except (WorkshopError, OSError) as exc:
                 word = "failed"
                 tally.failed[name] = str(exc)
@@ -112,7 +113,13 @@ def _shown(total: int) -> Iterator[Callable[[str, str], None]]:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=Console(), transient=True) as progress:
         task = progress.add_task("", total=total)
-        yield lambda name, word: progress.update(task, advance=1, description=f"{name}: {word}")
+
+        def show(name: str, word: str) -> None:
+            progress.update(task, advance=1, description=f"{name}: {word}")
+            if "; " in word:  # stays when the bar goes
+                progress.print(f"{name}: {word}", markup=False, highlight=False, soft_wrap=True)
+
+        yield show
 
 
 def dry(people: Sequence[tuple[str, Sequence[str]]]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workshop_hub.errors import UsersFailed
-from workshop_hub.people import ours, passwords, programs, quota, starter
+from workshop_hub.people import hashes, ours, passwords, programs, quota, starter
 from workshop_hub.people.ours import Found
 from workshop_hub.people.plan import Plan
 from workshop_hub.people.sheet import Row, Sheet
@@ -133,9 +133,16 @@ def set_expiry(name: str, day: str) -> None:
 
 
 def give_password(found: Found, password: str, tools: Tools) -> None:
-    """Write a password down, and then set it. UsersFailed."""
+    """Write a password down, and then set it. UsersFailed.
+
+    Behind the `!` of a locked account, where it is: chpasswd(8) would open it.
+    """
+    if found.locked:
+        words, text = ["chpasswd", "--encrypted"], f"{found.name}:!{hashes.make(password)}\n"
+    else:
+        words, text = ["chpasswd"], f"{found.name}:{password}\n"
     record(found, password, tools)
-    programs.run(["chpasswd"], text=f"{found.name}:{password}\n")
+    programs.run(words, text=text)
     secret = ours.secret(found.name)
     if secret is None or not secret.hash:
         raise UsersFailed("chpasswd ended without an error, and no password was set.")

@@ -63,6 +63,11 @@ class Found:
         unset = self.secret is None or not self.secret.hash
         return unset and (self.ours or (self.marked and self.uid >= max(1, accounts.uid_min())))
 
+    @property
+    def locked(self) -> bool:
+        """Whether a password is set, and cannot be used: a half-made account is not locked."""
+        return bool(self.secret and self.secret.hash and self.secret.locked)
+
 
 def find(name: str) -> Found | None:
     """Return the account called `name`; None where there is none. Root's to ask; may block."""

@@ -91,7 +91,7 @@ def plan(
     notes = []
     if wanted.password and known != wanted.password:
         notes.append("has another password than the given one, and keeps it")
-    if found.secret and found.secret.locked:
+    if found.locked:
         notes.append("is locked, and stays so")
     now = found.secret.expires if found.secret else None
     return Plan(
