@@ -77,6 +77,7 @@ def test_a_later_run_adds_what_is_new(users: Users) -> None:
     said = users.good("add", CLASS, "--groups", "wsacct-course", "--expires", "2199-01-01")
     assert "2 made" in said
     assert "2 changed" in said
+    assert "wsacct-u1: changed; it expires on 2199-01-01, and did not before" in said
     assert {name: users.passwords()[name] for name in first} == first
     assert all(each["groups"] == ["wsacct-course"] for each in users.list().values())
     assert users.who_can_log_in(users.passwords()) == NAMES

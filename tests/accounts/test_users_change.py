@@ -79,10 +79,42 @@ def test_a_new_password_opens_no_lock(users: Users) -> None:
 
 def test_expired_and_not(users: Users) -> None:
     users.good("expire", "wsacct-c1", "--on", "2001-02-03")
-    assert users.list()["wsacct-c1"]["expires"] == "2001-02-03"
+    users.good("expire", "wsacct-c2", "--on", "2199-02-03")
+    found = {name: (each["state"], each["expires"]) for name, each in users.list().items()}
+    assert found == {"wsacct-c1": ("expired", "2001-02-03"), "wsacct-c2": ("ready", "2199-02-03")}
+    assert "expired" in users.good("list").splitlines()[1].split()
     assert users.who_can_log_in(users.passwords()) == {"wsacct-c2"}
     users.good("expire", "wsacct-c1", "--on", "never")
     assert users.list()["wsacct-c1"]["expires"] is None
+    assert users.list()["wsacct-c1"]["state"] == "ready"
+    assert users.who_can_log_in(users.passwords()) == NAMES
+
+
+def test_nothing_but_expire_opens_what_has_expired(users: Users) -> None:
+    users.good("expire", "wsacct-c1", "--on", "2001-02-03")
+    users.good("lock", "wsacct-c1")
+    users.good("expire", "wsacct-c2", "--on", "2199-02-03")
+    before = users.state()
+    for _ in range(2):
+        said = users.good("add", CLASS, "--expires", "2199-12-31").splitlines()
+        stays = "has expired on 2001-02-03, and stays so"
+        command = "`workshop-hub users expire wsacct-c1 --on 2199-12-31` opens it"
+        assert f"wsacct-c1 {stays}: {command}." in said
+        keeps = "expires on 2199-02-03, and keeps that"
+        command = "`workshop-hub users expire wsacct-c2 --on 2199-12-31` changes it"
+        assert f"wsacct-c2 {keeps}: {command}." in said
+        assert "2 there already" in said
+        assert users.state() == before
+    assert f"wsacct-c1 {stays}" in users.good("add", CLASS)
+    said = users.good("add", CLASS, "--expires", "2199-12-31", "--dry-run")
+    assert f"wsacct-c1 {stays}" in said
+    assert "let it expire" not in said
+    said = users.good("passwd", "wsacct-c1")
+    assert "it is locked and it has expired on 2001-02-03, and stays so" in said
+    said = users.good("unlock", "wsacct-c1")
+    assert "wsacct-c1: unlocked; it has expired on 2001-02-03, and stays so" in said
+    assert users.who_can_log_in(users.passwords()) == {"wsacct-c2"}
+    users.good("expire", "wsacct-c1", "--on", "2199-12-31")
     assert users.who_can_log_in(users.passwords()) == NAMES
 
 

@@ -238,6 +238,12 @@ def test_what_is_left_to_do() -> None:
     whole = found(Secret("$y$x", locked=False, expires=day), frozenset({GROUP, "course"}))
     done = plan(Wanted("ada"), whole, Settings(("course",), day), [], "known")
     assert (done.steps, done.password, done.notes) == ([], "known", ())
+    for of_before in (whole, found(Secret("", locked=True, expires=day))):
+        later = plan(
+            Wanted("ada"), of_before, Settings(expires=day + datetime.timedelta(1)), [], ""
+        )
+        assert later.expires is None
+        assert "expires on 2199-01-01, and keeps that" in later.notes[0]
     other = plan(Wanted("ada", "given one"), whole, Settings(), [], "")
     assert other.notes == ("has another password than the given one, and keeps it",)
 

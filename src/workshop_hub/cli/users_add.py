@@ -62,8 +62,8 @@ def add(
     """Make accounts with passwords, and a sheet to hand out.
 
     Nothing is done before everything was found to be right. Run again, it does what is missing:
-    for people who are new, and for accounts that a crash left half made. Passwords that were set
-    are not changed, nor is anything in a home that is there.
+    for people who are new, and for accounts that a crash left half made. Passwords, locks and days
+    of expiry that were set are not changed, nor is anything in a home that is there.
     """
     people = people_of(names, csv_file)
     settings, mount = settings_of(groups, expires, size, source, url)
@@ -75,6 +75,7 @@ def add(
         files = held.enter_context(starter.packed(source)) if source else None
         plans = preparing.plans(people, settings, sheet, pattern=NAME_PATTERN)
         if dry_run:
+            say_notes(plans)
             dry([(plan.wanted.name, plan.steps) for plan in plans])
         else:
             carry_out(plans, Tools(sheet, settings.address, mount, files))
@@ -87,11 +88,16 @@ def carry_out(plans: list[Plan], tools: Tools) -> None:
     tally = go_through(
         [(plan.wanted.name, partial(making.carry_out, plan, tools)) for plan in plans]
     )
+    say_notes(plans)
+    print_sheet(tools.sheet, tally)
+    tally.end()
+
+
+def say_notes(plans: list[Plan]) -> None:
+    """Say what is left as it is although something else was asked for."""
     for plan in plans:
         for note in plan.notes:
             click.echo(f"{plan.wanted.name} {note}.")
-    print_sheet(tools.sheet, tally)
-    tally.end()
 
 
 def people_of(names: tuple[str, ...], csv_file: Path | None) -> list[Wanted]:

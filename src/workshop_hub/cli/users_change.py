@@ -57,7 +57,6 @@ def show(as_json: bool) -> None:
 
 def described(found: Found) -> dict[str, object]:
     """Return what there is to say of an account, for JSON. expires: as 2026-12-31, or None."""
-    day = found.secret.expires if found.secret else None
     return {
         "name": found.name,
         "uid": found.uid,
@@ -65,15 +64,17 @@ def described(found: Found) -> dict[str, object]:
         "home": found.home,
         "groups": own_groups(found),
         "state": state_of(found),
-        "expires": str(day) if day else None,
+        "expires": str(found.expires) if found.expires else None,
     }
 
 
 def state_of(found: Found) -> str:
-    """Say in a word whether the account's password can be used."""
+    """Say in a word whether the account's password can be used; of two reasons the wider one."""
     if found.secret is None or not found.secret.hash:
         return "half made"
-    return "locked" if found.secret.locked else "ready"
+    if found.expired:
+        return "expired"
+    return "locked" if found.locked else "ready"
 
 
 def own_groups(found: Found) -> list[str]:
@@ -112,7 +113,14 @@ def passwd(names: tuple[str, ...], sheet_place: Path, url: str, force: bool, dry
 def renew(found: Found, tools: Tools) -> str:
     """Give an account a new password; one that is locked stays so. UsersFailed."""
     making.give_password(found, passwords.generate(), tools)
-    return "got a new password" + ("; it is locked, and stays so" if found.locked else "")
+    return f"got a new password{closed_still(found, locked=found.locked)}"
+
+
+def closed_still(found: Found, *, locked: bool) -> str:
+    """Say what keeps people out of an account after something was done to it; "" for nothing."""
+    reasons = ["it is locked"] if locked else []
+    reasons += [f"it has expired on {found.expires}"] if found.expired else []
+    return f"; {' and '.join(reasons)}, and stays so" if reasons else ""
 
 
 @click.command()
@@ -148,7 +156,7 @@ def unlock(names: tuple[str, ...], force: bool, dry_run: bool) -> None:
 def unlocked(found: Found) -> str:
     """Unlock an account's password. UsersFailed."""
     programs.run(["usermod", "--unlock", "--", found.name])
-    return "unlocked"
+    return f"unlocked{closed_still(found, locked=False)}"
 
 
 @click.command()

@@ -125,7 +125,7 @@ def expiry(text: str) -> datetime.date:
     Days begin at midnight UTC, as shadow(5) counts them.
     """
     found = day(text)
-    if found <= datetime.datetime.now(datetime.timezone.utc).date():
+    if found <= ours.today():
         raise UsersRefused(f"{text} is not in the future: the accounts could never be used.")
     return found
 

@@ -61,6 +61,8 @@ def carry_out(plan: Plan, tools: Tools) -> str:
         give_password(found, plan.wanted.password or passwords.generate(), tools)
         return "made" if plan.make else "completed"
     record(found, plan.password, tools)
+    if plan.expires:
+        return f"changed; it expires on {plan.expires}, and did not before"
     return "changed" if plan.steps else "there already"
 
 
