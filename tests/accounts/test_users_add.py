@@ -91,7 +91,35 @@ def test_a_password_that_was_changed_is_left_and_is_not_on_the_sheet(users: User
     users.good("add", "wsacct-u1")
     assert set(users.sheet()) == NAMES
     assert users.who_can_log_in({"wsacct-u2": "a password of her own"}) == {"wsacct-u2"}
-    assert "the one you have chosen" in (users.folder / "workshop-accounts.html").read_text()
+    assert (
+        "the one you were given, or have chosen"
+        in (users.folder / "workshop-accounts.html").read_text()
+    )
+
+
+def test_what_another_sheet_knows_is_said_and_gets_no_slip_here(
+    users: Users, tmp_path: Path
+) -> None:
+    users.good("add", "wsacct-u{1..3}")
+    (tmp_path / "elsewhere").mkdir()
+    here, users.folder = users.folder, tmp_path / "elsewhere"
+    not_known = "2 of them are not on this sheet, workshop-accounts.csv: wsacct-u1, wsacct-u2."
+    said = users.run("add", "wsacct-u{1..2}")
+    assert said.code == 0
+    assert not_known in said.err
+    assert "Was a sheet made in another folder? --sheet names it." in said.err
+    assert list(users.folder.iterdir()) == []
+    users.good("passwd", "wsacct-u3")
+    said = users.run("add", CLASS)
+    assert not_known in said.err
+    assert set(users.sheet()) == {"wsacct-u3", "wsacct-u4"}
+    assert users.who_can_log_in(users.passwords()) == {"wsacct-u3", "wsacct-u4"}
+    users.folder = here
+    said = users.run("add", "wsacct-u{1..3}")
+    assert (said.code, said.err) == (0, "")
+    assert users.passwords()["wsacct-u3"] == ""
+    page = (users.folder / "workshop-accounts.html").read_text()
+    assert page.count("the one you were given, or have chosen") == 1
 
 
 def test_a_name_that_comes_back_does_not_have_the_old_password(users: Users) -> None:

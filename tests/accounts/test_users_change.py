@@ -42,7 +42,12 @@ def test_a_new_password(users: Users) -> None:
 
 
 def test_a_new_password_on_a_sheet_of_its_own(users: Users) -> None:
-    users.good("passwd", "wsacct-c2", "--sheet", "lost.html", "--url", "http://hub.example.org")
+    words = ("--sheet", "lost.html", "--url", "http://hub.example.org")
+    said = users.run("passwd", "wsacct-c2", *words)
+    assert said.code == 0
+    assert "1 of them is not on this sheet, lost.csv: wsacct-c2." in said.err
+    assert "--sheet names it" in said.err
+    assert users.run("passwd", "wsacct-c2", *words).err == ""
     assert list(users.sheet("lost")) == ["wsacct-c2"]
     assert users.who_can_log_in(users.passwords("lost")) == {"wsacct-c2"}
     assert users.who_can_log_in(users.passwords()) == {"wsacct-c1"}
@@ -175,8 +180,10 @@ def test_removing_asks_first(users: Users) -> None:
     done = users.run("remove", CLASS, text="n\n")
     assert (done.code, users.state()) == (1, before)
     assert "2 accounts are to be removed, with all files in their homes" in done.out
+    assert "delete them on its admin page" not in done.out
     done = users.run("remove", CLASS, text="y\n")
     assert done.code == 0, done.err
+    assert "delete them on its admin page before the names are used again" in done.out
     for name in NAMES:
         assert users.machine.entry(name) is None
         users.machine.run("test", "!", "-e", f"/home/{name}")
@@ -222,7 +229,9 @@ def test_an_archive_is_roots_and_has_links_as_links(users: Users, tmp_path: Path
     )
     users.machine.run("chown", "-hR", "wsacct-c1:", "/home/wsacct-c1")
     folder = tmp_path / "archive"
-    assert "1 archived" in users.good("archive", "wsacct-c1", "--to", str(folder))
+    said = users.good("archive", "wsacct-c1", "--to", str(folder))
+    assert "1 archived" in said
+    assert "admin page" not in said
     (file,) = folder.iterdir()
     assert (file.stat().st_mode & 0o777, file.stat().st_uid) == (0o600, 0)
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -242,6 +251,7 @@ def test_archived_and_removed(users: Users, tmp_path: Path) -> None:
     users.machine.write("/home/wsacct-c2/file", "text")
     said = users.good("archive", "--remove", "--yes", CLASS, "--to", str(folder))
     assert "2 archived and removed" in said
+    assert "delete them on its admin page before the names are used again" in said
     assert not NAMES & set(users.list())
     (file,) = folder.glob("wsacct-c2-*")
     assert users.machine.run("tar", "-xOf", str(file), "wsacct-c2/file") == "text"

@@ -12,7 +12,13 @@ from jupyterhub.traitlets import ByteSpecification
 from traitlets import TraitError
 
 from workshop_hub.cli.users_options import DRY, SHEET, URL
-from workshop_hub.cli.users_output import as_root, dry, go_through, print_sheet
+from workshop_hub.cli.users_output import (
+    as_root,
+    dry,
+    go_through,
+    print_sheet,
+    warn_of_other_sheet,
+)
 from workshop_hub.errors import UsersRefused, WorkshopError
 from workshop_hub.people import checks, making, preparing, quota, starter, wanted
 from workshop_hub.people.making import Tools
@@ -74,6 +80,10 @@ def add(
         sheet.read()
         files = held.enter_context(starter.packed(source)) if source else None
         plans = preparing.plans(people, settings, sheet, pattern=NAME_PATTERN)
+        unknown = [plan.wanted.name for plan in plans if not plan.has_slip]
+        warn_of_other_sheet(
+            sheet, unknown, "Passwords that are not on it are not known here, and get no slip."
+        )
         if dry_run:
             say_notes(plans)
             dry([(plan.wanted.name, plan.steps) for plan in plans])
@@ -83,13 +93,16 @@ def add(
 
 def carry_out(plans: list[Plan], tools: Tools) -> None:
     """Do what is planned, write the slips, and say how it went."""
-    tools.sheet.save()  # without the rows of accounts that are gone: their passwords are not reused
+    has_sheet = tools.sheet.csv.exists() or any(plan.has_slip for plan in plans)
+    if has_sheet:
+        tools.sheet.save()  # without accounts that are gone: their passwords are not reused
     making.ensure_group()
     tally = go_through(
         [(plan.wanted.name, partial(making.carry_out, plan, tools)) for plan in plans]
     )
     say_notes(plans)
-    print_sheet(tools.sheet, tally)
+    if has_sheet:
+        print_sheet(tools.sheet, tally)
     tally.end()
 
 

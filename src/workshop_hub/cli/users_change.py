@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,13 @@ from rich.table import Table
 
 from workshop_hub.cli.output import wide_console
 from workshop_hub.cli.users_options import DRY, FORCE, NAMES, SHEET, URL
-from workshop_hub.cli.users_output import as_root, dry, go_through, print_sheet
+from workshop_hub.cli.users_output import (
+    as_root,
+    dry,
+    go_through,
+    print_sheet,
+    warn_of_other_sheet,
+)
 from workshop_hub.errors import UsersRefused
 from workshop_hub.people import checks, making, ours, passwords, preparing, programs
 from workshop_hub.people.making import Tools
@@ -94,15 +101,17 @@ def passwd(names: tuple[str, ...], sheet_place: Path, url: str, force: bool, dry
     if url and (reason := checks.address_problem(url)):
         raise UsersRefused(reason)
     sheet = Sheet(sheet_place)
-    if dry_run:
-        sheet.read()
-        found = ours.named(expand_all(names), force=force)
-        dry([(each.name, ["give it a new password"]) for each in found])
-        return
-    with one_at_a_time():
+    with contextlib.ExitStack() as held:
+        if not dry_run:
+            held.enter_context(one_at_a_time())
         sheet.read()
         found = ours.named(expand_all(names), force=force)
         sheet.rows = making.current(sheet.rows)
+        made_here = [each.name for each in found if each.ours]
+        warn_of_other_sheet(sheet, made_here, "New passwords are put on this one alone.")
+        if dry_run:
+            dry([(each.name, ["give it a new password"]) for each in found])
+            return
         preparing.forget_changed(sheet, {each.name for each in found})
         tools = Tools(sheet, url)
         tally = go_through([(each.name, partial(renew, each, tools)) for each in found])

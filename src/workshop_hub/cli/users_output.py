@@ -7,7 +7,7 @@ import functools
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import ParamSpec
@@ -127,6 +127,20 @@ def dry(people: Sequence[tuple[str, Sequence[str]]]) -> None:
     for name, steps in people:
         click.echo(f"{name}: would {', '.join(steps)}" if steps else f"{name}: nothing to do")
     click.echo("Nothing was done (--dry-run).")
+
+
+def warn_of_other_sheet(sheet: Sheet, names: Iterable[str], then: str) -> None:
+    """Say which accounts of ours are not on the sheet. then: what that means."""
+    lacking = sheet.lacking(names)
+    if not lacking:
+        return
+    of_them = f"{len(lacking)} of them {'is' if len(lacking) == 1 else 'are'}"
+    listed = ", ".join(lacking[:5]) + (" ..." if len(lacking) > 5 else "")
+    click.echo(
+        f"{of_them} not on this sheet, {sheet.csv}: {listed}. {then} "
+        "Was a sheet made in another folder? --sheet names it.",
+        err=True,
+    )
 
 
 def print_sheet(sheet: Sheet, tally: Tally) -> None:

@@ -60,7 +60,8 @@ def carry_out(plan: Plan, tools: Tools) -> str:
     if plan.set_password:
         give_password(found, plan.wanted.password or passwords.generate(), tools)
         return "made" if plan.make else "completed"
-    record(found, plan.password, tools)
+    if plan.password or name in tools.sheet.rows:
+        record(found, plan.password, tools)  # a slip of what this sheet never knew is of no use
     if plan.expires:
         return f"changed; it expires on {plan.expires}, and did not before"
     return "changed" if plan.steps else "there already"

@@ -46,6 +46,11 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     @property
+    def has_slip(self) -> bool:
+        """Whether a password that is known can be handed out."""
+        return self.set_password or bool(self.password)
+
+    @property
     def steps(self) -> list[str]:
         """What is done, in words; empty where nothing is to do."""
         said = []
