@@ -177,8 +177,12 @@ def test_all_that_is_wrong_is_said_before_anything_is_done(users: Users, tmp_pat
         "wsacct-taken,,,\n"
         "wsacct-left,,,\n"
         "root,,,\n"
+        "wsacct-fine,tiny,,\n"
+        ",,Nobody,nowhere\n"
+        '"wsacct-open,,,\n'
+        "wsacct-few,\n"
     )
-    said = users.refused("add", "--csv", "people.csv")
+    said = users.refused("add", "--csv", "people.csv", "--expires", "2001-01-01")
     for words in (
         "line 3: 'wsacct-other': the machine has that account already",
         "line 4: '-rf' can be no name: it begins with '-'",
@@ -190,10 +194,29 @@ def test_all_that_is_wrong_is_said_before_anything_is_done(users: Users, tmp_pat
         "line 9: 'wsacct-taken': the machine has a group of that name",
         "line 10: 'wsacct-left': /home/wsacct-left is there already, of uid 0",
         "line 11: 'root': the machine has that account already",
-        "10 things are wrong; nothing was done",
+        "line 12: 'wsacct-fine' is in line 2 already",
+        "line 12: 'wsacct-fine': the password has 4 characters",
+        "line 13: the name is missing",
+        "line 13: The machine has no group 'nowhere'",
+        "line 14: a quote is opened in it, and not closed",
+        "line 15 has 2 fields; the first has 4",
+        "2001-01-01 is not in the future",
+        "17 things are wrong; nothing was done",
     ):
         assert words in said
-    assert "wsacct-fine" not in said
+    assert "line 2: " not in said
+
+
+def test_who_has_an_account_already_is_told_what_to_do_instead(users: Users) -> None:
+    users.machine.add("wsacct-ada")
+    said = users.refused("add", "wsacct-ada", "wsacct-ada", "daemon", "--groups", "nowhere")
+    assert "4 things are wrong" in said
+    assert "'wsacct-ada' is named twice" in said
+    assert "Choose another name; or, if it is this person's, let them log in with it" in said
+    assert "usermod --append --groups GROUP wsacct-ada" in said
+    assert "'daemon': the machine has that account already" in said
+    assert "GROUP daemon" not in said
+    users.machine.run("userdel", "--remove", "wsacct-ada")
 
 
 @pytest.mark.parametrize(
@@ -425,6 +448,7 @@ def test_a_signal_ends_it_between_two_people(
     done = users.run("add", CLASS, path=path)
     assert done.code == 1
     assert "3 made, 1 left, because a signal ended this" in done.out
+    assert done.err.splitlines() == ["Run the same command again to go on."]
     assert users.who_can_log_in(users.passwords()) == NAMES - {"wsacct-u4"}
 
 

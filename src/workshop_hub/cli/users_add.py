@@ -71,15 +71,21 @@ def add(
     for people who are new, and for accounts that a crash left half made. Passwords, locks and days
     of expiry that were set are not changed, nor is anything in a home that is there.
     """
-    people = people_of(names, csv_file)
-    settings, mount = settings_of(groups, expires, size, source, url)
+    problems: list[str] = []
+    people: list[Wanted] = []
+    with collecting(problems):
+        people = people_of(names, csv_file)
+    settings, mount = settings_of(groups, expires, size, source, url, problems)
+    files = None
     sheet = Sheet(sheet_place)
     with contextlib.ExitStack() as held:
         if not dry_run:
             held.enter_context(one_at_a_time())
-        sheet.read()
-        files = held.enter_context(starter.packed(source)) if source else None
-        plans = preparing.plans(people, settings, sheet, pattern=NAME_PATTERN)
+        with collecting(problems):
+            sheet.read()
+        with collecting(problems):
+            files = held.enter_context(starter.packed(source)) if settings.files else None
+        plans = preparing.plans(people, settings, sheet, pattern=NAME_PATTERN, problems=problems)
         unknown = [plan.wanted.name for plan in plans if not plan.has_slip]
         warn_of_other_sheet(
             sheet, unknown, "Passwords that are not on it are not known here, and get no slip."
@@ -121,13 +127,11 @@ def people_of(names: tuple[str, ...], csv_file: Path | None) -> list[Wanted]:
 
 
 def settings_of(
-    groups: str, expires: str, size: str, source: str, url: str
+    groups: str, expires: str, size: str, source: str, url: str, problems: list[str]
 ) -> tuple[Settings, Path | None]:
-    """Return what holds for everybody, and where quotas are set. UsersRefused with all problems."""
-    problems: list[str] = []
-    settings = Settings(
-        groups=tuple(dict.fromkeys(group for group in groups.split(",") if group)), address=url
-    )
+    """Return what holds for everybody, and where quotas are set. problems: gets what is wrong."""
+    every = tuple(dict.fromkeys(group for group in groups.split(",") if group))
+    files: tuple[str, ...] = ()
     if url and (reason := checks.address_problem(url)):
         problems.append(reason)
     day = limit = mount = None
@@ -139,11 +143,8 @@ def settings_of(
     with collecting(problems):
         if source:
             starter.check_source(source)
-    problems += checks.group_problems(settings.groups)
-    if problems:
-        raise UsersRefused.listing(problems)
-    files = (starter.name_of(source),) if source else ()
-    return Settings(settings.groups, day, limit, files, url), mount
+            files = (starter.name_of(source),)
+    return Settings(every, day, limit, files, url), mount
 
 
 @contextlib.contextmanager
@@ -151,6 +152,8 @@ def collecting(problems: list[str]) -> Iterator[None]:
     """Note an error among the problems, and go on."""
     try:
         yield
+    except UsersRefused as exc:
+        problems += exc.problems
     except WorkshopError as exc:
         problems.append(exc.sentence)
 

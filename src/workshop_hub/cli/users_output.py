@@ -56,8 +56,11 @@ class Tally:
         click.echo(", ".join(said) or "nothing to do")
         for name, reason in self.failed.items():
             click.echo(f"{name}: {reason}", err=True)
-        if self.failed or self.left:
+        if self.failed:
             click.echo("Mend that, and run the same command again.", err=True)
+        elif self.left:
+            click.echo("Run the same command again to go on.", err=True)
+        if self.failed or self.left:
             sys.exit(1)
 
 
