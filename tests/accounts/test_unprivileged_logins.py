@@ -103,6 +103,14 @@ def test_a_hub_that_can_read_every_hash_is_warned(prepared: Machine, hubs: Hubs)
     assert enter(hub, "wsacct-una") == "wsacct-una"
 
 
+def test_a_pam_service_that_the_machine_lacks_is_named(prepared: Machine, hubs: Hubs) -> None:
+    hub = hubs.start(CONFIG.format("own") + "c.PAMAuthenticator.service = 'no-such'\n")
+    said = told(hub)
+    assert 'The machine has no PAM service "no-such"' in said
+    assert '"login"' in said
+    assert "workshop-hub pam-service" in said
+
+
 LISTEN = """
 import os, socket, sys
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
