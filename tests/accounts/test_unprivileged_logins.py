@@ -213,6 +213,18 @@ def test_the_shipped_service_logs_people_in(prepared: Machine, hubs: Hubs) -> No
         prepared.run("rm", "-f", "/etc/nologin", "/etc/pam.d/workshop-hub")
 
 
+def test_a_group_that_root_is_in_is_not_written_into_the_rule(prepared: Machine) -> None:
+    prepared.run("groupadd", "wsacct-ops")
+    units = [Path(sys.executable).with_name("workshop-hub"), "units", "--hub-user=wsacct-uhub"]
+    command = [*prepared.enter, *units, "--accounts=%wsacct-ops"]
+    assert "(%wsacct-ops) NOPASSWD" in subprocess.check_output(command, text=True)
+    prepared.run("usermod", "--append", "--groups", "wsacct-ops", "root")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    prepared.run("gpasswd", "--delete", "root", "wsacct-ops")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "could run servers as root" in done.stderr
+
+
 def test_doctor_says_it_too(prepared: Machine) -> None:
     prepared.write(
         "/home/doctor.py",

@@ -31,18 +31,18 @@ def test_every_command_explains_itself(command: str) -> None:
 
 
 def test_units_are_shown_with_the_sudo_rule() -> None:
-    result = run("units", "--hub-user", "nobody", "--accounts", "%course", "--accounts", "ada")
+    result = run("units", "--hub-user", "nobody", "--accounts", "%users", "--accounts", "daemon")
     assert result.exit_code == 0
     assert "User=nobody" in result.output
     assert "/etc/systemd/system/workshop-users.service" in result.output
-    assert "nobody ALL=(%course, ada) NOPASSWD:" in result.output
+    assert "nobody ALL=(%users, daemon) NOPASSWD:" in result.output
 
 
 WARM = ("--hub-user", "nobody", "--launcher", "warm")
 
 
 def test_units_of_the_warm_launcher_fix_whose_servers_it_starts(tmp_path: Path) -> None:
-    result = run("units", *WARM, "--accounts", "%course", "--output", tmp_path)
+    result = run("units", *WARM, "--accounts", "%users", "--output", tmp_path)
     assert result.exit_code == 0
     assert 'c.ProcessBackend.launcher = "warm"' in result.output
     place = re.search(r'c.ProcessBackend.warm_socket = "(.*)"', result.output)
@@ -52,9 +52,9 @@ def test_units_of_the_warm_launcher_fix_whose_servers_it_starts(tmp_path: Path) 
     assert f"ListenStream={place[1]}\nSocketUser=nobody\nSocketMode=0600\n" in socket
     drop_in = units / "workshop-users.service.d/warm.conf"
     started = drop_in.read_text().splitlines()[-1]
-    assert started.endswith("--group=course")
+    assert started.endswith("--group=users")
     assert "--with-hub" not in started
-    run("units", *WARM, "--accounts", "ada", "--uids", "2000-2999", "--output", tmp_path)
+    run("units", *WARM, "--accounts", "daemon", "--uids", "2000-2999", "--output", tmp_path)
     started = drop_in.read_text().splitlines()[-1]
     assert "--uids=2000-2999" in started
     assert "--group" not in started
@@ -145,7 +145,7 @@ def test_the_form_of_the_pam_service_is_the_machines(tmp_path: Path) -> None:
 
 
 def test_the_sudo_rule_of_the_warm_launcher_is_what_the_hub_runs(tmp_path: Path) -> None:
-    backend = ProcessBackend(launcher="warm", warm_group="course", log_dir=str(tmp_path))
+    backend = ProcessBackend(launcher="warm", warm_group="users", log_dir=str(tmp_path))
     ours = warm.command(
         backend.warm_command,
         (),
@@ -154,7 +154,7 @@ def test_the_sudo_rule_of_the_warm_launcher_is_what_the_hub_runs(tmp_path: Path)
         program=backend.warm_program,
         fast=backend.fast_start,
     )
-    shown = run("units", *WARM, "--accounts", "%course").output
+    shown = run("units", *WARM, "--accounts", "%users").output
     (rule,) = [line for line in shown.splitlines() if line.startswith("#nobody ALL=(root)")][:1]
     allowed = rule.partition("NOPASSWD: ")[2]
     assert re.sub(r"\\(.)", r"\1", allowed) == " ".join(ours)
@@ -166,18 +166,26 @@ def test_units_are_written_with_their_modes(tmp_path: Path) -> None:
     sudoers = tmp_path / "etc/sudoers.d/workshop-hub"
     assert stat.S_IMODE(sudoers.stat().st_mode) == 0o440
     assert len(re.findall("^[^#].*NOPASSWD", sudoers.read_text(), re.MULTILINE)) == 1
-    again = run("units", "--hub-user", "nobody", "--output", tmp_path, "--accounts", "ada")
+    again = run("units", "--hub-user", "nobody", "--output", tmp_path, "--accounts", "daemon")
     assert again.exit_code == 0
-    assert "(ada)" in sudoers.read_text()
+    assert "(daemon)" in sudoers.read_text()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--hub-user", "root"], "not run as root"),
-        (["--hub-user", "no-such-account"], "no account"),
+        (["--hub-user", "no-such-account"], "nologin no-such-account"),
         (["--hub-user", "nobody", "--accounts", "a b"], "cannot be written"),
         (["--hub-user", "nobody", "--memory-low", "lots"], "memory_low is 'lots'"),
+        (["--hub-user", "nobody", "--accounts", "root"], "could run servers as root"),
+        (["--hub-user", "nobody", "--accounts", "%root"], "could run servers as root"),
+        (
+            ["--hub-user", "nobody", "--accounts", "ALL", "--missing-ok"],
+            "could run servers as root",
+        ),
+        (["--hub-user", "nobody", "--accounts", "%nosuch"], "groupadd nosuch"),
+        (["--hub-user", "nobody", "--accounts", "nosuch"], "useradd --create-home nosuch"),
         ([*WARM, "--accounts", "ada"], "cannot be told to serve ada: it takes one group"),
         ([*WARM, "--accounts", "%a", "--accounts", "%b"], "cannot be told to serve %a, %b"),
         ([*WARM, "--accounts", "ada", "--uids", "2000"], "--uids is '2000'"),
@@ -188,6 +196,13 @@ def test_units_refuse_what_cannot_work(words: list[str], said: str) -> None:
     result = run("units", *words)
     assert result.exit_code == 1
     assert said in result.stderr
+
+
+def test_units_may_name_what_is_made_later() -> None:
+    words = ("--hub-user", "nobody", "--accounts", "%nosuch", "--accounts", "nosuch")
+    result = run("units", *words, "--missing-ok")
+    assert result.exit_code == 0
+    assert "nobody ALL=(%nosuch, nosuch) NOPASSWD:" in result.output
 
 
 def test_units_say_where_they_could_not_write(tmp_path: Path) -> None:
