@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_urlsafe
 from weakref import WeakValueDictionary
 
 from workshop_hub.conversation import Conversation, Question
-from workshop_hub.errors import WorkshopError
+from workshop_hub.errors import ConfigError, WorkshopError, choices
 from workshop_hub.slowdown import network
 from workshop_hub.system import pam
 from workshop_hub.system.broker import Attempt, Broker
@@ -70,6 +70,20 @@ def locks(name: str, folders: Iterable[Path] = FOLDERS) -> bool:
             return True
         left += set(_INCLUDES.findall(text)) - seen
     return False
+
+
+def check_service(name: str, folders: Sequence[Path] = FOLDERS) -> None:
+    """Raise ConfigError where the machine has no PAM service of that name. PAM ignores its case."""
+    if any((folder / name.lower()).is_file() for folder in folders):
+        return
+    there = {file.name for folder in folders if folder.is_dir() for file in folder.iterdir()}
+    own = {each for each in there if not each.startswith("common-")} - {"other"}
+    raise ConfigError(
+        f'The machine has no PAM service "{name}" (c.PAMAuthenticator.service): PAM follows the '
+        'rules of "other" for it, which are to let nobody in.',
+        remedy=f"Choose one of {choices(own)}; or leave the option out, and have `workshop-hub "
+        f'pam-service --output /` make "{SERVICE}".',
+    )
 
 
 def sentence(verdict: pam.Verdict) -> str:
