@@ -127,9 +127,9 @@ def renew(found: Found, tools: Tools) -> str:
 
 def closed_still(found: Found, *, locked: bool) -> str:
     """Say what keeps people out of an account after something was done to it; "" for nothing."""
-    reasons = ["it is locked"] if locked else []
-    reasons += [f"it has expired on {found.expires}"] if found.expired else []
-    return f"; {' and '.join(reasons)}, and stays so" if reasons else ""
+    reasons = ["is locked"] if locked else []
+    reasons += [f"has expired on {found.expires}"] if found.expired else []
+    return f"; it {' and '.join(reasons)}, and stays so" if reasons else ""
 
 
 @click.command()
