@@ -115,7 +115,7 @@ def test_nothing_but_expire_opens_what_has_expired(users: Users) -> None:
     assert f"wsacct-c1 {stays}" in said
     assert "let it expire" not in said
     said = users.good("passwd", "wsacct-c1")
-    assert "it is locked and it has expired on 2001-02-03, and stays so" in said
+    assert "it is locked and has expired on 2001-02-03, and stays so" in said
     said = users.good("unlock", "wsacct-c1")
     assert "wsacct-c1: unlocked; it has expired on 2001-02-03, and stays so" in said
     assert users.who_can_log_in(users.passwords()) == {"wsacct-c2"}

@@ -76,6 +76,8 @@ def add(
     with collecting(problems):
         people = people_of(names, csv_file)
     settings, mount = settings_of(groups, expires, size, source, url, problems)
+    if not people:
+        raise UsersRefused.listing(problems)
     files = None
     sheet = Sheet(sheet_place)
     with contextlib.ExitStack() as held:

@@ -127,9 +127,9 @@ def renew(found: Found, tools: Tools) -> str:
 
 def closed_still(found: Found, *, locked: bool) -> str:
     """Say what keeps people out of an account after something was done to it; "" for nothing."""
-    reasons = ["it is locked"] if locked else []
-    reasons += [f"it has expired on {found.expires}"] if found.expired else []
-    return f"; {' and '.join(reasons)}, and stays so" if reasons else ""
+    reasons = ["is locked"] if locked else []
+    reasons += [f"has expired on {found.expires}"] if found.expired else []
+    return f"; it {' and '.join(reasons)}, and stays so" if reasons else ""
 
 
 @click.command()
@@ -140,8 +140,8 @@ def closed_still(found: Found, *, locked: bool) -> str:
 def lock(names: tuple[str, ...], force: bool, dry_run: bool) -> None:
     """Let nobody log in with the accounts' passwords.
 
-    Other ways in (ssh keys) stay open, and so does what is logged in already; `expire` closes
-    them.
+    Other ways in (ssh keys) stay open; `expire` closes them. Who is logged in at the hub stays so
+    until it looks again, by default after 5 minutes.
     """
     change(names, locked, "lock its password", force=force, dry_run=dry_run)
 
@@ -177,7 +177,10 @@ def unlocked(found: Found) -> str:
 @DRY
 @as_root
 def expire(names: tuple[str, ...], date: str, force: bool, dry_run: bool) -> None:
-    """Say from which day on nobody can log in with the accounts, in whatever way."""
+    """Say from which day on nobody can log in with the accounts, in whatever way.
+
+    Who is logged in at the hub stays so until it looks again, by default after 5 minutes.
+    """
     day = "" if date == "never" else str(checks.day(date))
     act = partial(expiring, day=day)
     change(names, act, f"let it expire: {date}", force=force, dry_run=dry_run)

@@ -18,9 +18,10 @@ from workshop_hub.people.programs import one_at_a_time
 END = click.option(
     "--end-processes", is_flag=True, help="End what still runs, instead of refusing."
 )
-REMOVED, ARCHIVED_AND_REMOVED = "removed", "archived and removed"
-
 YES = click.option("--yes", is_flag=True, help="Do not ask before something is removed.")
+
+REMOVED, ARCHIVED_AND_REMOVED = "removed", "archived and removed"
+"""Words for how it went with a person."""
 
 
 @click.command()

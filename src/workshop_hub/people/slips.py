@@ -1,4 +1,4 @@
-"""A page of slips to print and cut, one for each person: address, name, password, QR code."""
+"""A page of slips to print and cut, one for each person: address, username, password, QR code."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ PAGE = """\
 body {{ margin: 0; color: #000; background: #fff; font: 10pt/1.3 sans-serif; }}
 main {{ display: grid; grid-template-columns: 1fr 1fr; max-width: 190mm; margin: auto;
   padding-right: 0.3mm; }}
-section {{ display: grid; grid-template-columns: 1fr 28mm; gap: 1mm 3mm; align-content: center;
-  min-height: 51mm; padding: 4mm 5mm; margin: 0 -0.3mm -0.3mm 0;
+section {{ display: grid; grid-template-columns: 1fr 28mm; gap: 1mm 2mm; align-content: center;
+  min-height: 51mm; padding: 4mm; margin: 0 -0.3mm -0.3mm 0;
   border: 0.3mm dashed #888; break-inside: avoid; }}
 h1 {{ font-size: 11pt; line-height: 1.2; margin: 0 0 1.5mm; overflow-wrap: anywhere; }}
 dl {{ margin: 0; min-width: 0; }}
@@ -43,6 +43,8 @@ dt {{ font-size: 8pt; color: #444; }}
 dd {{ margin: 0 0 1mm; font: 11pt/1.25 "DejaVu Sans Mono", Consolas, monospace;
   overflow-wrap: anywhere; white-space: pre-wrap; }}
 dd.whole {{ white-space: pre; }}
+dd.address {{ font-size: 9pt; }}
+dd em {{ font: italic 10pt/1.3 sans-serif; }}
 svg {{ width: 28mm; height: 28mm; align-self: center; }}
 @media screen and (max-width: 40em) {{ main {{ grid-template-columns: 1fr; }} }}
 </style>
@@ -78,10 +80,10 @@ def _slip(slip: Slip) -> str:
     title = f"<h1>{escape(slip.full_name)}</h1>" if slip.full_name else ""
     # an address may be broken where it cannot be misread
     address = re.sub(r"([/.])", r"\1<wbr>", escape(slip.address))
-    name = _field("Name", escape(slip.name), slip.name)
+    name = _field("Username", escape(slip.name), _whole(slip.name))
     password = escape(slip.password) if slip.password else f"<em>{UNKNOWN}</em>"
-    beside = [_field("Address", address, "")] if address else []
-    below = [_field("Password", password, slip.password)]
+    beside = [_field("Address", address, "address")] if address else []
+    below = [_field("Password", password, _whole(slip.password))]
     if len(slip.name) <= BESIDE:
         beside.append(name)
     else:
@@ -93,10 +95,17 @@ def _slip(slip: Slip) -> str:
     )
 
 
-def _field(label: str, html: str, text: str) -> str:
-    """Return a field. A line that ends in a hyphen would leave open whether that belongs to it."""
-    whole = ' class="whole"' if 0 < len(text) <= ONE_LINE else ""
-    return f"<dt>{label}</dt><dd{whole}>{html}</dd>"
+def _whole(text: str) -> str:
+    """Return the class of a text that fits in a line, and is kept in one.
+
+    A line that ends in a hyphen would leave open whether that belongs to it.
+    """
+    return "whole" if 0 < len(text) <= ONE_LINE else ""
+
+
+def _field(label: str, html: str, kind: str) -> str:
+    of_kind = f' class="{kind}"' if kind else ""
+    return f"<dt>{label}</dt><dd{of_kind}>{html}</dd>"
 
 
 @cache
