@@ -19,9 +19,10 @@ with atheris.instrument_imports(include=["workshop_hub"]):
     from workshop_hub.authenticator import WorkshopAuthenticator
     from workshop_hub.conversation import AGAIN, NEW, OLD, Question, fields_for
     from workshop_hub.errors import UsersRefused
+    from workshop_hub.known_browsers import KnownBrowsers
     from workshop_hub.people import names, wanted
     from workshop_hub.policy import joining
-    from workshop_hub.slowdown import KnownBrowsers, Slowdown
+    from workshop_hub.slowdown import Slowdown
     from workshop_hub.system import accounts, pam
 
 AUTHENTICATOR = WorkshopAuthenticator(username_map={"teacher": "ada"})

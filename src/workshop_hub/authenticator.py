@@ -22,9 +22,9 @@ from workshop_hub.guesses import Guesses
 from workshop_hub.login_handler import Asked, WorkshopLoginHandler
 from workshop_hub.logins import Logins
 from workshop_hub.pages import add_templates
-from workshop_hub.pam_access import PamAccess
+from workshop_hub.pam_session import PamSession
 from workshop_hub.registration import Registration
-from workshop_hub.system import accounts, pam
+from workshop_hub.system import accounts, pam, shadow
 from workshop_hub.system.broker import Attempt
 from workshop_hub.system.useradd import home_problem
 from workshop_hub.who import STANDING, People
@@ -48,7 +48,7 @@ def _origin(handler: Any) -> str:
     return "" if handler is None else client.address(handler.request)
 
 
-class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
+class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
     """Checks passwords with PAM; lets in people, and no system accounts; makes accounts.
 
     The name is brought into its one form (lower case, `username_map`) first. PAM checks that
@@ -84,6 +84,11 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
     def _default_service(self) -> str:
         return logins.service()
 
+    @cached_property
+    def locks_accounts(self) -> bool:
+        """Whether the machine refuses the right password after wrong ones."""
+        return logins.locks(self.service)
+
     # --- names
 
     def normalize_username(self, username: object) -> str:
@@ -108,17 +113,26 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
 
         The hub asks again in its event loop, where a directory's answer would hold up everybody.
         """
-        now = time.monotonic()
-        if now - self._canonical_at.get(username, -inf) < CANONICAL_FOR:
+        if time.monotonic() - self._canonical_at.get(username, -inf) < CANONICAL_FOR:
             return username
         try:
             name = cast(str, super().normalize_username(username))
         except KeyError:  # no such account, or not yet
             return self._mapped(username.lower())
+        self._keep_canonical(name)
+        return name
+
+    def _keep_canonical(self, name: str) -> None:
+        """Have a name not looked up again: at the end of a login too, which may have taken long."""
         if len(self._canonical_at) >= CANONICAL_KEPT:
             self._canonical_at.clear()
-        self._canonical_at[name] = now
-        return name
+        self._canonical_at[name] = time.monotonic()
+
+    async def _normalized(self, username: str) -> str:
+        """Like `normalize_username`, off the event loop where the machine is to be asked."""
+        if not self.pam_normalize_username:
+            return self.normalize_username(username)
+        return await accounts.off_loop(lambda: self.normalize_username(username), name=username)
 
     @cached_property
     def _canonical_at(self) -> dict[str, float]:
@@ -155,11 +169,13 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
             if isinstance(heard, Question):
                 raise Asked(heard)
             if not heard.granted:
-                self._log_refusal(handler, data["username"], heard)
+                await self._log_refusal(handler, data["username"], name, heard)
                 if heard.phase in (pam.ACCOUNT, pam.PASSWORD):  # the password is right
                     raise HTTPError(403, logins.sentence(heard))
                 return None
-            return {"name": name, STANDING: await self._look_up(name)}
+            standing = await self._look_up(name)
+            self._keep_canonical(name)
+            return {"name": name, STANDING: standing}
         except WorkshopError as exc:
             raise HTTPError(503, exc.sentence) from exc
 
@@ -167,12 +183,12 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
         self, handler: Any, data: dict[str, str]
     ) -> tuple[str, pam.Verdict | Question]:
         typed = data.setdefault("username", "")  # the hub's page of failed logins reads it
-        name = await accounts.off_loop(lambda: self.normalize_username(typed))
+        name = await self._normalized(typed)
         if reason := self._refusal(name, data):
             return name, pam.Verdict(-1, "", reason)
         if self._slows(handler):
             self._guesses.begin(handler, name)  # before anything is looked up, which may take long
-        reason = await accounts.off_loop(lambda: self._account_refusal(name))
+        reason = await accounts.off_loop(lambda: self._account_refusal(name), name=name)
         if reason:
             refused = pam.Verdict(-1, "", reason)
             if self._slows(handler):
@@ -221,7 +237,7 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
     def _refusal(self, name: str, data: Mapping[str, str]) -> str:
         if not self.validate_username(name):
             return "the name is not valid (username_pattern)"
-        if not super().check_blocked_users(name):
+        if name in self.blocked_users:
             return "the name is in blocked_users"
         return pam.unusable_secrets(self._secrets(data), self.encoding)
 
@@ -245,10 +261,13 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
     def _logins(self) -> Logins:
         return Logins(self.broker)
 
-    def _log_refusal(self, handler: Any, typed: str, verdict: pam.Verdict) -> None:
+    async def _log_refusal(self, handler: Any, typed: str, name: str, verdict: pam.Verdict) -> None:
         shown = typed if len(typed) <= 32 else f"{typed[:16]}...({len(typed)} chars)"
         asked = f"PAM ({verdict.phase}): " if verdict.phase else ""
-        reason = f"{asked}{verdict.message}"
+        said = verdict.said
+        if asked and not said:  # PAM calls a lock by no other name than a wrong password
+            said = await accounts.off_loop(lambda: shadow.out_of_use(name), name=name)
+        reason = f"{asked}{verdict.message}" + (f" ({said})" if said else "")
         self.log.warning("Login of %r@%s refused: %s", shown, _origin(handler) or "?", reason)
 
     # --- accounts
@@ -273,7 +292,7 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
         or AccountCreationFailed; calling it again tries again.
         """
         name = user.name
-        if not self.validate_username(name) or self.normalize_username(name) != name:
+        if not self.validate_username(name) or await self._normalized(name) != name:
             raise AccountRefused(
                 f"{name!r:.80} is no valid name for an account.",
                 remedy=f"Names are in lower case and match {self.username_pattern!r} "
@@ -283,7 +302,7 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
         await super().add_user(user)
 
     async def _ensure_account(self, user: Any) -> None:
-        account = await accounts.off_loop(lambda: accounts.find_or_none(user.name))
+        account = await accounts.off_loop(lambda: accounts.find_or_none(user.name), name=user.name)
         if account is None and not self.create_system_users:
             raise AccountRefused(
                 f'The machine has no account "{user.name}".',
@@ -299,6 +318,6 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamAccess):
         if account is None or user.name in self._creator.half_made:
             await maybe_future(self.add_system_user(user))
         elif self.create_system_users:
-            problem = await accounts.off_loop(lambda: home_problem(account))
+            problem = await accounts.off_loop(lambda: home_problem(account), name=user.name)
             if problem:
                 self.log.warning("Is the account %r half-made? %s", user.name, problem)

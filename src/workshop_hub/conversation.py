@@ -85,6 +85,8 @@ class Conversation:
         """What was asked last and is not answered."""
         self._asks = asks
         self._said: list[Prompt] = []
+        self._shown = 0
+        """How many of these came before what was asked last."""
         self._given: dict[str, str] = {}
         self._asked = asyncio.Event()
         self._answered = asyncio.Event()
@@ -103,10 +105,11 @@ class Conversation:
         if self.question is not None and not self._verdict.done():
             return self.question
         verdict = await self._verdict
-        complaints = " ".join(each.text.strip() for each in self._said)
-        if verdict.granted or verdict.phase != pam.PASSWORD or not complaints:
-            return verdict
-        return replace(verdict, message=complaints)
+        # of a new password, what was wrong with the last one
+        said = self._said[self._shown :] if verdict.phase == pam.PASSWORD else self._said
+        words = " ".join(each.text for each in said if each.phase == verdict.phase).split()
+        line = " ".join(words)
+        return replace(verdict, said="".join(each if each.isprintable() else "?" for each in line))
 
     def answer(self, form: Mapping[str, str]) -> None:
         """Tell PAM what was asked last."""
@@ -137,8 +140,10 @@ class Conversation:
         """Have somebody asked; say whether there are answers."""
         if not self._asks:
             return False
-        self.question = Question(wanted[0].phase, tuple(self._said), fields_for(wanted))
-        self._said.clear()
+        # what PAM says before it has a password (that the account is locked) is for the log alone
+        said = tuple(each for each in self._said[self._shown :] if not each.early)
+        self.question = Question(wanted[0].phase, said, fields_for(wanted))
+        self._shown = len(self._said)
         self._answered.clear()
         self._asked.set()
         try:

@@ -88,6 +88,13 @@ class AccountRefused(WorkshopError):
     is_refusal = True
 
 
+class SessionRefused(WorkshopError):
+    """PAM did not open a session for somebody, so that no server was started."""
+
+    label = "session"
+    is_refusal = True
+
+
 class LimitsNotEnforceable(WorkshopError):
     """The machine cannot hold a server to the limits that are configured for it."""
 
@@ -184,6 +191,11 @@ class UsersRefused(WorkshopError):
         if len(problems) == 1:
             return cls(problems[0])
         return cls(f"{len(problems)} things are wrong; nothing was done.", log="\n".join(problems))
+
+    @property
+    def problems(self) -> list[str]:
+        """All that is wrong, each in its words."""
+        return self.log.splitlines() or [self.sentence]
 
 
 class UsersFailed(WorkshopError):

@@ -9,7 +9,8 @@ from tornado.web import HTTPError
 
 from workshop_hub import client
 from workshop_hub.conversation import Question
-from workshop_hub.slowdown import KnownBrowsers, Slowdown
+from workshop_hub.known_browsers import KnownBrowsers
+from workshop_hub.slowdown import Slowdown
 from workshop_hub.system import pam
 
 COOKIE = "workshop-hub-known"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from datetime import datetime, timezone
 from typing import cast
 
@@ -15,6 +14,7 @@ from workshop_hub import client
 from workshop_hub.errors import JoinRefused, WorkshopError
 from workshop_hub.policy import joining
 from workshop_hub.policy.joining import Problems
+from workshop_hub.slowdown import Wrong
 
 SHOWN_MAX = 64
 """Characters of a name that come back in the form."""
@@ -47,7 +47,7 @@ class JoinHandler(BaseHandler):  # type: ignore[misc]
         elif self._expired:
             told = "The page was open for too long. Please type the passwords once more, and send."
             await self._page(403, form, {"": told})
-        elif wait := self._guesses.wait(self._origin, time.monotonic()):
+        elif wait := self._wrong.wait(self._origin):
             seconds = math.ceil(wait)
             self.set_header("Retry-After", str(seconds))
             told = f"Too many wrong codes came from your network. Please wait {seconds} seconds."
@@ -60,7 +60,7 @@ class JoinHandler(BaseHandler):  # type: ignore[misc]
             form, self.authenticator.join_code, self.authenticator.may_register
         )
         if "code" in problems:
-            self._guesses.wrong(self._origin, time.monotonic())
+            self._wrong.failed(self._origin)
             self.log.warning("A wrong join code from %s", self._origin or "?")
         if problems:
             await self._page(403 if "code" in problems else 400, form, problems)
@@ -86,8 +86,8 @@ class JoinHandler(BaseHandler):  # type: ignore[misc]
             await self._page(made=name)
 
     @property
-    def _guesses(self) -> joining.Guesses:
-        return cast(joining.Guesses, self.authenticator.join_guesses)
+    def _wrong(self) -> Wrong:
+        return cast(Wrong, self.authenticator.wrong_codes)
 
     @property
     def _origin(self) -> str:

@@ -9,7 +9,11 @@ from tornado.httputil import url_concat
 from tornado.web import HTTPError
 
 from workshop_hub.conversation import Question
+from workshop_hub.logins import LOCKS
 from workshop_hub.system import pam
+
+REFUSED = "Invalid username or password"
+"""What JupyterHub says to whoever has not given both."""
 
 TITLES = {
     pam.AUTHENTICATION: "One more step",
@@ -35,6 +39,13 @@ class WorkshopLoginHandler(LoginHandler):  # type: ignore[misc, unused-ignore]
             await super().post()
         except Asked as asked:
             self.finish(await self._page(asked.question))
+
+    def _render(
+        self, login_error: str | None = None, username: str | None = None, **options: Any
+    ) -> Any:
+        if login_error == REFUSED and self.authenticator.locks_accounts:
+            login_error = f"{login_error}. {LOCKS}"
+        return super()._render(login_error, username, **options)
 
     async def _page(self, question: Question) -> str:
         here = self.authenticator.login_url(self.hub.base_url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -39,12 +40,36 @@ UNUSABLE = {
 }
 """What is told, after the right password alone, of an account that may not be used."""
 
+LOCKS = "After several wrong ones this machine refuses the right one as well, for a while."
+"""Whoever is refused reads it, where the machine does so, whatever the name and the password: what
+else could be said of an account that is locked would help who guesses."""
+
+_LOCKING = re.compile(r"^[^#\n]*\bpam_(faillock|tally2?)\.so", re.MULTILINE)
+_INCLUDES = re.compile(
+    r"^(?:@include|-?\w+\s+(?:include|substack))\s+(\S+)", re.MULTILINE | re.IGNORECASE
+)
+
 TOO_LATE = "This took too long, or was answered already. Please sign in again."
 
 
 def service(folders: Iterable[Path] = FOLDERS) -> str:
     """Return the name of the PAM service to ask: one of our own, or login's."""
     return SERVICE if any((folder / SERVICE).exists() for folder in folders) else "login"
+
+
+def locks(name: str, folders: Iterable[Path] = FOLDERS) -> bool:
+    """Say whether a PAM service, or what it includes, locks accounts after wrong passwords."""
+    folders, left, seen = [*folders], [name], set()
+    while left:
+        file = next((each / left[-1] for each in folders if (each / left[-1]).is_file()), None)
+        seen.add(left.pop())
+        if file is None:
+            continue
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if _LOCKING.search(text):
+            return True
+        left += set(_INCLUDES.findall(text)) - seen
+    return False
 
 
 def check_service(name: str, folders: Sequence[Path] = FOLDERS) -> None:
@@ -63,9 +88,13 @@ def check_service(name: str, folders: Sequence[Path] = FOLDERS) -> None:
 
 def sentence(verdict: pam.Verdict) -> str:
     """Say to whoever gave the right password why the account cannot be used."""
+    said = verdict.said.rstrip(".")
     if verdict.phase == pam.PASSWORD:
-        said = verdict.message.rstrip(".")
-        return f"The password was not changed: {said}. Sign in to try again."
+        if not said and verdict.code in pam.OLD_PASSWORD_WRONG:
+            return "The password was not changed. Was the current one right? Sign in to try again."
+        return f"The password was not changed: {said or verdict.message}. Sign in to try again."
+    if verdict.code not in UNUSABLE and said:
+        return f"This account cannot be used now. The machine says: {said}."
     why = UNUSABLE.get(verdict.code, f"This account cannot be used now: {verdict.message}.")
     return f"{why} Please ask the administrator."
 

@@ -18,7 +18,7 @@ from traitlets import TraitError, Unicode, validate
 
 from workshop_hub import logins
 from workshop_hub.errors import LauncherRefused, WorkshopError
-from workshop_hub.launch import running, sudo
+from workshop_hub.launch import as_root, sudo
 from workshop_hub.system import accounts, pam_broker, pam_rules
 from workshop_hub.system.background import in_background
 from workshop_hub.system.broker import COMMAND, Attempt, Broker, Way
@@ -28,9 +28,6 @@ SOCKET = Path("/run/workshop-hub/pam.sock")
 """Where systemd listens for the broker (`workshop-hub units`)."""
 
 SHADOW = Path("/etc/shadow")
-
-SUDO_TIMEOUT = 20.0
-"""Seconds that sudo may take to say what it allows: its rules may be in a directory."""
 
 CAN_READ_SHADOW = (
     f"The hub's account can read {SHADOW}: whoever breaks into the hub has the hashes of all "
@@ -84,7 +81,7 @@ class Wanted:
             return own()
         if self.choice == "auto" and SOCKET.exists():
             return by_socket(SOCKET)
-        refusal = await sudo_refuses(self.command)
+        refusal = await as_root.refusal(self.command)
         if refusal and self.choice == "sudo":
             raise LauncherRefused(
                 f"sudo does not let the hub check passwords: {refusal.removesuffix('.')}.",
@@ -99,18 +96,13 @@ class Wanted:
         return (
             "With systemd, run `workshop-hub units` for this account, and start "
             "workshop-users-pam.socket. Without it, add this line to /etc/sudoers.d/workshop-hub: "
-            f"{sudoers_rule(sudo.hub_user(), self.command)}"
+            f"{as_root.rule(self.command)}"
         )
 
 
 def broker_command(bin_folder: Path, arguments: Sequence[str]) -> list[str]:
     """Return the command of a broker that is root. bin_folder: where the hub's Python is."""
     return [str(bin_folder / "python3"), "-I", "-m", pam_broker.__name__, *arguments]
-
-
-def sudoers_rule(user: str, command: Sequence[str]) -> str:
-    """Return the line of sudoers(5) that lets `user` start the broker."""
-    return f"{user} ALL=(root) NOPASSWD: {sudo.escaped(command)}"
 
 
 def by_socket(place: Path) -> Access:
@@ -131,16 +123,6 @@ def own(remedy: str = "") -> Access:
     if os.access(SHADOW, os.R_OK):
         return Access(COMMAND, CAN_READ_SHADOW, "warning", remedy)
     return Access(COMMAND, PAM_UNIX_FAILS, "error" if remedy else "warning", remedy)
-
-
-async def sudo_refuses(command: Sequence[str]) -> str:
-    """Say why sudo does not run the command as root; "" where it does."""
-    try:
-        argv = [*sudo.sudo_command(("sudo",)), "-n", "-l", "--", *command]
-        code, words = await running.run_for_words(argv, b"", timeout=SUDO_TIMEOUT)
-    except WorkshopError as exc:
-        return exc.message
-    return "" if code == 0 else words.strip() or "there is no rule for it"
 
 
 class PamAccess(PAMAuthenticator):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
-import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,10 @@ from jupyterhub.utils import url_path_join
 from traitlets import HasTraits, Integer, Unicode, validate
 
 from workshop_hub.errors import AccountCreationFailed, ConfigError, JoinRefused, WorkshopError
+from workshop_hub.launch import as_root
 from workshop_hub.options import InvalidOption
-from workshop_hub.policy.joining import CODE_MIN, Guesses, Window, moment
+from workshop_hub.policy.joining import CODE_MIN, Window, moment
+from workshop_hub.slowdown import Wrong
 from workshop_hub.system import accounts, join_account, safety
 from workshop_hub.system.accounts import Account
 from workshop_hub.system.reserved_names import is_reserved
@@ -153,9 +156,9 @@ class Registration(HasTraits):
         return Window(moment(self.join_from), moment(self.join_until))
 
     @cached_property
-    def join_guesses(self) -> Guesses:
+    def wrong_codes(self) -> Wrong:
         """How many wrong codes have come from where."""
-        return Guesses()
+        return Wrong()
 
     def option_naming(self, group: str, option: str) -> str:
         """Return the option by which an administrator has brought a group into `option`."""
@@ -202,7 +205,7 @@ class Registration(HasTraits):
         try:
             await self._creator.create(name, make=make)
         except AccountCreationFailed as exc:
-            account = await accounts.off_loop(lambda: accounts.find_or_none(name))
+            account = await accounts.off_loop(lambda: accounts.find_or_none(name), name=name)
             if not made or account is None or self._not_a_person(account):
                 raise
             # there is an account that one can log in to; what is missing is done at the login
@@ -265,7 +268,7 @@ class Registration(HasTraits):
             )
         join_account.check_group(self.join_group)
         if os.geteuid() != 0:
-            _check_sudo(self.join_command)
+            _check_sudo(self.join_command[2:])
 
 
 def _answer(output: str) -> dict[str, str]:
@@ -278,34 +281,21 @@ def _answer(output: str) -> dict[str, str]:
 
 
 def _check_sudo(command: list[str]) -> None:
-    """Raise ConfigError where sudo does not allow the command, or must not."""
-    me = accounts.current().name
-    words = [re.sub(r"([\\,:=])", r"\\\1", word) for word in command[2:]]
+    """Raise ConfigError where sudo does not allow the command, or must not. Blocks."""
     ours = Path(join_account.__file__).parents[1]
     files = [Path(sys.executable), Path(os.__file__), *ours.glob("*.py"), *ours.glob("system/*.py")]
-    for file in files:
-        if reason := safety.trouble(file, 0):
-            raise ConfigError(
-                f"The hub is not root, and the program that makes accounts is not safe to run as "
-                f"root: {reason}",
-                remedy="Install workshop-hub into a folder that belongs to root, such as "
-                "/opt/workshop-hub, which nobody else may write.",
-            )
-    try:
-        asked = subprocess.run(
-            ["sudo", "-n", "-l", *command[2:]],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=20,
-            check=False,
+    if reason := safety.first_trouble(files, 0):
+        raise ConfigError(
+            "The hub is not root, and the program that makes accounts is not safe to run as root: "
+            f"{reason}",
+            remedy="Install workshop-hub into a folder that belongs to root, such as "
+            "/opt/workshop-hub, which nobody else may write.",
         )
-    except (OSError, subprocess.SubprocessError) as exc:
+    with ThreadPoolExecutor(1) as thread:  # here the hub's own loop waits for the page's route
+        refusal = thread.submit(asyncio.run, as_root.refusal(command)).result()
+    if refusal:
         raise ConfigError(
-            f"The hub is not root, and sudo cannot be asked: {exc}.", remedy="Install sudo."
-        ) from exc
-    if asked.returncode != 0:
-        raise ConfigError(
-            f"The hub runs as {me}, who may not make accounts.",
+            f"sudo does not let the hub make accounts: {refusal.removesuffix('.')}.",
             remedy="Allow this command, and no more, in a file of /etc/sudoers.d: "
-            f"{me} ALL=(root) NOPASSWD: {' '.join(words)}",
+            f"{as_root.rule(command)}",
         )

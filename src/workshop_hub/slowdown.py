@@ -8,25 +8,25 @@ Three counts decide, because there are three ways to guess:
   back what was counted for the name, and the count goes down by 3 a minute, where a stubborn person
   adds one. So a class of 40 behind one address meets nothing of it, whoever mistypes, nor does a
   lecture of 300 that arrives in the same second; who goes through a class again and again does.
-- One name from many addresses. 30 tries are free, then each address waits 1, 2, 4, ... 60 seconds
-  before each of its tries.
+- One name from many addresses. 30 tries are free, then all strangers together have one try in 2
+  seconds: each is told when its turn comes, in 60 seconds at most.
 
 Nobody is locked out. No wait is longer than 60 seconds. What is not let through is not counted, so
-that who asks too early does not wait longer. A wait for a name that others guess at from elsewhere
-is a promise: it ends when it was said to end, whatever they do meanwhile. Behind one address that
-is used for guessing, the next try is for whoever asks first. Who has logged in before in the same
-browser (`KnownBrowsers`) has a count apart, and meets none of what strangers do.
+that who asks too early does not wait longer. A turn for a name that others guess at from elsewhere
+is a promise: it comes when it was said to come, whatever they do meanwhile. While 30 have such a
+turn before them, the next one is for whoever asks first; and so is the next try behind one address
+that is used for guessing. Who has logged in before in the same browser (`KnownBrowsers`) has a
+count apart, and meets none of what strangers do.
 
 In the long run one name can be guessed at 1440 times a day from one address, and one address can
-make 5760 guesses a day at whatever names.
+make 5760 guesses a day at whatever names. From however many addresses, and from such as are made
+up, one name can be guessed at 43200 times a day.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import math
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -39,18 +39,19 @@ class Allowance:
     """What is free, and what follows.
 
     free: tries without a wait. longest: seconds of the longest wait. forgotten: seconds in which
-    the count goes down by one. most: where the count ends.
+    the count goes down by one. most: where the count ends. first: seconds of the first wait.
     """
 
     free: int
     longest: float
     forgotten: float
     most: int
+    first: float = 1.0
 
     def wait(self, tries: float) -> float:
         """Return the seconds to wait after so many tries."""
         beyond = math.ceil(tries) - self.free
-        return 0.0 if beyond < 0 else min(self.longest, 2.0 ** min(beyond, 32))
+        return 0.0 if beyond < 0 else min(self.longest, self.first * 2.0 ** min(beyond, 32))
 
 
 PAIR = Allowance(free=5, longest=60.0, forgotten=120.0, most=12)
@@ -60,7 +61,13 @@ ADDRESS = Allowance(free=300, longest=15.0, forgotten=20.0, most=600)
 """All names from one address; forgotten in up to 100 minutes after the last guess."""
 
 NAME = Allowance(free=30, longest=60.0, forgotten=60.0, most=60)
-"""One name from all addresses."""
+"""One name from all addresses; the wait is for one's turn."""
+
+TURN = 2.0
+"""Seconds from one turn to the next, for one name."""
+
+CODE = Allowance(free=20, longest=10.0, forgotten=10.0, most=30, first=10.0)
+"""Wrong codes of registration from one address: 20 at once, in the long run one in 10 seconds."""
 
 ENTRIES = 10_000
 """Counts that are kept of each of the four kinds: some 10 MB together, however much is guessed."""
@@ -68,19 +75,13 @@ ENTRIES = 10_000
 ROUNDING = 0.001
 """Seconds: who waits exactly as long as was said is not sent away for a bit of a floating point."""
 
-COOKIE_DAYS = 90
-"""Days for which a browser is known after a login."""
-
-COOKIE_NAMES = 8
-"""Names at most that a browser is known for, the newest: a machine that a class shares."""
-
 
 @dataclass
 class _Count:
     """Tries, as of `at`.
 
-    opens: when the next try is let through. promised: it has waited, or is waiting, for what others
-    do to the name.
+    opens: when the next try is let through; of a name, when the next turn is that nobody has.
+    promised: it has a turn, at `opens` or earlier, for a name that others guess at.
     """
 
     at: float
@@ -175,10 +176,9 @@ class Slowdown:
             own.opens = now + PAIR.wait(own.tries)
             return 0.0
         here = self._here(name, address, now)
-        self._promise(here, now)
-        opens = max(here.pair.opens, here.address.opens)
+        opens = max(self._turn(here, now), here.pair.opens, here.address.opens)
         if opens > now + ROUNDING:
-            return opens - now
+            return min(opens - now, PAIR.longest)
         self._change(here, 1)
         self._close(here, now)
         return 0.0
@@ -235,76 +235,58 @@ class Slowdown:
         self._addresses.change(here.keys[1], here.address, tries)
         self._names.change(here.keys[2], here.name, tries)
 
-    def _promise(self, here: _Here, now: float) -> None:
-        """Have a name wait that is guessed at from many addresses: once for each try from here."""
-        pause = NAME.wait(here.name.tries)
-        if pause and not here.pair.promised:
-            here.pair.promised = True
-            here.pair.opens = max(here.pair.opens, now + pause)
-            self._pairs.keep(here.keys[0], here.pair)
+    def _turn(self, here: _Here, now: float) -> float:
+        """Return when a try is in turn at a name that is guessed at from many addresses, or 0."""
+        if here.pair.promised or not NAME.wait(here.name.tries):
+            return 0.0
+        turn = max(now + TURN, here.name.opens)
+        if turn > now + NAME.longest:  # ask again, when that turn is near enough to be promised
+            return turn - NAME.longest + ROUNDING
+        here.name.opens = turn + TURN
+        here.pair.promised = True
+        here.pair.opens = max(here.pair.opens, turn)
+        self._pairs.keep(here.keys[0], here.pair)
+        return turn
 
     def _close(self, here: _Here, now: float) -> None:
-        pause = NAME.wait(here.name.tries)
-        here.pair.promised = pause > 0
-        here.pair.opens = now + max(PAIR.wait(here.pair.tries), pause)
+        here.pair.promised = False
+        here.pair.opens = now + PAIR.wait(here.pair.tries)
         here.address.opens = now + ADDRESS.wait(here.address.tries)
 
 
-class KnownBrowsers:
-    """Makes and checks the value of a cookie: who has logged in before in this browser.
+class Wrong:
+    """Counts wrong tries by address, of which each has an allowance of its own.
 
-    key: 32 bytes or more that only the hub has, for example from `key_from`. clock: seconds since
-    1970, for the cookie outlives the hub. Keep it as a cookie with HttpOnly and SameSite=Lax, for
-    `lifetime` seconds.
-
-    The value has no name in it that a person could read, and cannot be made without a login: it is
-    `1.ID.NAMES.SIGNATURE`, where NAMES has for each name the time until which it is known, and a
-    hash with the key. A copy of it is worth a count of its own, and no more: 5 free tries, then the
-    same waits, at the names in it.
+    For what belongs to no name, such as the code with which people register. Only what was wrong is
+    counted: ask and tell without awaiting anything in between.
     """
 
-    lifetime = COOKIE_DAYS * 86400
-
-    def __init__(self, key: bytes, *, clock: Callable[[], float] = time.time) -> None:
-        self._key = key
+    def __init__(
+        self,
+        allowance: Allowance = CODE,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        entries: int = ENTRIES,
+    ) -> None:
         self._clock = clock
+        self._counts = _Counts(allowance, entries)
 
-    @staticmethod
-    def key_from(cookie_secret: bytes) -> bytes:
-        """Return a key made from the hub's secret, which outlives restarts."""
-        return hmac.new(cookie_secret, b"workshop-hub known browsers", hashlib.sha256).digest()
+    def __len__(self) -> int:
+        """Return how many addresses are counted."""
+        return len(self._counts)
 
-    def check(self, value: str, name: str) -> str:
-        """Return the browser's id where `name` has logged in in it; "" for anything else."""
-        found = self._read(value)
-        if found is None:
-            return ""
-        browser, names = found
-        return browser if names.get(self._sign(f"name.{browser}.{name}"), 0) > self._clock() else ""
-
-    def add(self, value: str, name: str) -> str:
-        """Return the cookie's new value after a login. value: the old one; "" where none is."""
-        browser, names = self._read(value) or (secrets.token_hex(16), {})
+    def wait(self, address: str) -> float:
+        """Return the seconds until the next try from an address; 0 for now."""
         now = self._clock()
-        names[self._sign(f"name.{browser}.{name}")] = int(now + self.lifetime)
-        newest = sorted(names.items(), key=lambda entry: entry[1])[-COOKIE_NAMES:]
-        listed = "-".join(f"{known}_{until}" for known, until in newest if until > now)
-        text = f"1.{browser}.{listed}"
-        return f"{text}.{self._sign(text)}"
+        return max(0.0, self._counts.look(_key(network(address)), now).opens - now)
 
-    def _read(self, value: str) -> tuple[str, dict[str, int]] | None:
-        text, _, signature = value.rpartition(".")
-        # compared as bytes: a text that is not ASCII raises TypeError
-        if not hmac.compare_digest(
-            signature.encode(errors="surrogatepass"), self._sign(text).encode()
-        ):
-            return None
-        _, browser, listed = text.split(".")
-        entries = (entry.split("_") for entry in listed.split("-"))
-        return browser, {known: int(until) for known, until in entries}
-
-    def _sign(self, text: str) -> str:
-        return hmac.new(self._key, _bytes(text), hashlib.sha256).hexdigest()[:40]
+    def failed(self, address: str) -> None:
+        """Count a wrong try."""
+        now = self._clock()
+        key = _key(network(address))
+        count = self._counts.look(key, now)
+        self._counts.change(key, count, 1)
+        count.opens = now + self._counts.allowance.wait(count.tries)
 
 
 def network(address: str) -> str:

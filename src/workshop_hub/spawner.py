@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from jupyterhub.spawner import Spawner
@@ -55,6 +56,9 @@ class WorkshopSpawner(ServerOptions, Spawner):
 
     notice = ""
     """What the user of the running server should know; shown on the hub's pages."""
+
+    session_variables: Mapping[str, str] = MappingProxyType({})
+    """What PAM wants in the environment of a server on this machine; the authenticator sets it."""
 
     _backend_name = ""
     _handle: Handle | None = None

@@ -102,7 +102,9 @@ def server_environment(
     env = spawner.get_env()
     if spec.notebook_dir and "JUPYTERHUB_ROOT_DIR" not in spawner.environment:
         env["JUPYTERHUB_ROOT_DIR"] = spec.notebook_dir
-    if not backend.is_on_this_machine:
+    if backend.is_on_this_machine:
+        env = {**environment.of_session(spawner.session_variables), **env}
+    else:
         kept = environment.MACHINE_VARIABLES & set(spawner.env_keep)
         for name in kept - set(spawner.environment):
             env.pop(name, None)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitError
 
-from workshop_hub import misspelt, spec
-from workshop_hub.backends.base import Owner
+from workshop_hub import misspelt, running_hub, spec
 from workshop_hub.errors import ConfigError, WorkshopError, choices
 from workshop_hub.options import InvalidOption
 from workshop_hub.pages import add_templates
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
     from jupyterhub.app import JupyterHub
 
     from workshop_hub.spawner import WorkshopSpawner
-
-START_DEADLINE = 600.0
-"""Seconds after which we no longer wait for the hub to listen."""
 
 
 def watch() -> None:
@@ -160,15 +155,14 @@ def _notice(user: Any, orm_spawner: Any) -> dict[str, str] | None:
 
 
 async def _after_start(app: JupyterHub, probe: WorkshopSpawner) -> None:
-    deadline = time.monotonic() + START_DEADLINE
-    while getattr(app, "http_server", None) is None:
-        if time.monotonic() > deadline:
-            return
-        await asyncio.sleep(0.2)
+    if not await running_hub.listens(app):
+        return
     roster = Roster.of(app.tornado_settings, probe.backends, config=app.config, log=app.log)
     names = spec.backends_in_use(probe)
     try:
-        await roster.end_orphans(names, lambda owner: _is_known(app, owner))
+        await roster.end_orphans(
+            names, lambda owner: running_hub.has_server(app, owner.user, owner.server)
+        )
         for name in names:  # afterwards: it waits until a warm launcher has imported
             for finding in await roster.backend(name).check():
                 if finding.level != "ok":
@@ -177,8 +171,3 @@ async def _after_start(app: JupyterHub, probe: WorkshopSpawner) -> None:
         app.log.error("The check at the hub's start failed; the hub goes on: %s", exc)
     except Exception:
         app.log.exception("The check at the hub's start failed; the hub goes on")
-
-
-def _is_known(app: JupyterHub, owner: Owner) -> bool:
-    user = app.users.get(owner.user) if owner.user in app.users else None
-    return bool(user and owner.server in user.spawners and user.spawners[owner.server].active)

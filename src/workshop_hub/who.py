@@ -190,7 +190,9 @@ class People(PAMAuthenticator):
         """
         name = user.name
         try:
-            standing, reason = await accounts.off_loop(lambda: self._look_again_now(name))
+            standing, reason = await accounts.off_loop(
+                lambda: self._look_again_now(name), name=name
+            )
         except WorkshopError as exc:
             self.log.warning("%r stays logged in without being looked up: %s", name, exc)
             return True
@@ -231,7 +233,9 @@ class People(PAMAuthenticator):
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
         """Refuse to start a server as another account of the same name."""
         try:
-            account = await accounts.off_loop(lambda: accounts.find_or_none(user.name))
+            account = await accounts.off_loop(
+                lambda: accounts.find_or_none(user.name), name=user.name
+            )
             if account is not None:
                 self._refuse_other(user.name, account, self._uids.of(_session(user), user.name))
         except WorkshopError as exc:
@@ -242,7 +246,7 @@ class People(PAMAuthenticator):
 
     async def add_user(self, user: Any) -> None:
         """Take a user in whose account is there, and keep its uid."""
-        account = await accounts.off_loop(lambda: accounts.find_or_none(user.name))
+        account = await accounts.off_loop(lambda: accounts.find_or_none(user.name), name=user.name)
         db = _session(user)
         if account is not None and db is not None:
             kept = self._uids.keep(db, user.name, account.uid)
@@ -279,7 +283,7 @@ class People(PAMAuthenticator):
         return Standing(name, account, named, groups)
 
     async def _look_up(self, name: str) -> Standing:
-        return await accounts.off_loop(lambda: self._look_up_now(name))
+        return await accounts.off_loop(lambda: self._look_up_now(name), name=name)
 
     def _known(self, name: str, authentication: Mapping[str, Any] | None) -> Standing | None:
         """Return what this login looked up; None where a site's own `authenticate` did not.

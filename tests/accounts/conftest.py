@@ -28,12 +28,14 @@ PASSWORD = "a long sentence of theirs"
 
 PRIVATE = """
 mount -t tmpfs -o mode=755 private "$1"
-mkdir "$1/etc" "$1/home" "$1/log" "$1/mail" "$1/extrausers"
+mkdir "$1/etc" "$1/home" "$1/log" "$1/mail" "$1/extrausers" "$1/run"
 cp -a /etc/. "$1/etc/"
 mount --bind "$1/etc" /etc
 mount --bind "$1/home" /home
 mount --bind "$1/log" /var/log
 mount --bind "$1/mail" /var/mail
+mkdir -p /run/workshop-hub
+mount --bind "$1/run" /run/workshop-hub
 if [ -d /var/lib/extrausers ]; then mount --bind "$1/extrausers" /var/lib/extrausers; fi
 printf 'auth required pam_unix.so nullok nodelay\\naccount required pam_unix.so\\n' \
     >/etc/pam.d/workshop-test

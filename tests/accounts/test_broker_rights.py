@@ -139,10 +139,12 @@ async def test_too_many_guesses_at_one_name_are_sent_away(broker: Broker) -> Non
 
 
 class Line:
-    """A connection to a broker, over which anything can be said."""
+    """A connection to a broker, over which anything can be said. uid: whose it is."""
 
-    def __init__(self, machine: Machine, *rules: str) -> None:
+    def __init__(self, machine: Machine, *rules: str, uid: int = 0) -> None:
+        os.seteuid(uid)
         self.control, stdin = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        os.seteuid(0)
         self.process = subprocess.Popen(
             command(machine, *rules), stdin=stdin, stderr=subprocess.PIPE, text=True
         )
@@ -220,3 +222,116 @@ def test_a_conversation_with_somebody_elses_program_is_none(line: Line) -> None:
     told = b'{"name": "wsacct-rita"}'
     assert line.hand_over(told, order("wsacct-rita"), uid=65534) == b""
     assert b"prompts" in line.hand_over(told, order("wsacct-rita"))
+
+
+# --- sessions -----------------------------------------------------------------------------------
+
+
+def session(what: str, name: str, **more: str) -> dict[str, str]:
+    asked = {"session": what, "service": "wsacct-kept", "encoding": "utf8", "hub": "0123"}
+    return {**asked, "name": name, "server": "", "rhost": "", **more}
+
+
+@pytest.fixture
+async def keeper(prepared: Machine) -> AsyncIterator[Broker]:
+    prepared.write("/etc/pam.d/wsacct-kept", "session required pam_permit.so\n")
+    made = Broker(command(prepared, "--service", "wsacct-kept", "--service", "wsacct-slow"))
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (session("open", "root"), "it is root's"),
+        (session("open", "wsacct-rsys"), "uid 903 is below min_uid"),
+        (session("open", "wsacct-rno"), "lets nobody log in"),
+        (session("open", "wsacct-nobody"), "no such account"),
+        (session("open", "wsacct-rita", service="su"), "is not among its services"),
+        (session("close", "wsacct-rita", service="su"), "is not among its services"),
+        (session("open", "wsacct-rita", encoding="cp037"), "the name is another one"),
+        (session("open", "wsacct-rita", rhost="a\nb"), "address"),
+    ],
+)
+async def test_sessions_are_opened_by_the_same_rules(
+    keeper: Broker, asked: dict[str, str], reason: str
+) -> None:
+    answer = await keeper.carry_out(asked, timeout=60)
+    assert reason in answer["message"]
+    assert answer["code"] != 0
+    listed = await keeper.carry_out(session("list", ""), timeout=60)
+    assert listed["sessions"] == []
+
+
+async def test_a_session_of_who_is_no_person_any_more_can_be_closed(
+    keeper: Broker, prepared: Machine
+) -> None:
+    prepared.add("wsacct-rgone")
+    opened = await keeper.carry_out(session("open", "wsacct-rgone"), timeout=60)
+    assert opened["code"] == 0, opened
+    prepared.run("userdel", "--remove", "wsacct-rgone")
+    assert (await keeper.carry_out(session("list", ""), timeout=60))["sessions"]
+    assert (await keeper.carry_out(session("close", "wsacct-rgone"), timeout=60))["code"] == 0
+    assert not (await keeper.carry_out(session("list", ""), timeout=60))["sessions"]
+
+
+async def test_orders_about_sessions_make_no_guess_come_earlier(keeper: Broker) -> None:
+    """They neither wait for the pace of logins nor change it."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    first = await ask(keeper, "wsacct-rita", "wrong", "wsacct-slow")
+    for what in ("open", "close"):
+        assert (await keeper.carry_out(session(what, "wsacct-rita"), timeout=60))["code"] == 0
+    assert not (await ask(keeper, "wsacct-rita", "wrong", "wsacct-slow")).granted
+    assert clock() - began >= first.delay
+
+
+KEPT = ("--service", "wsacct-kept", "--hub-user", "wsacct-rhub")
+
+
+def test_another_accounts_hub_neither_sees_nor_closes_a_session(prepared: Machine) -> None:
+    """Whose the other end is, the kernel says, and no hub."""
+    rhub = prepared.entry("wsacct-rhub")
+    assert rhub
+    prepared.write("/etc/pam.d/wsacct-kept", "session required pam_permit.so\n")
+    theirs, ours = Line(prepared, *KEPT, uid=rhub.uid), Line(prepared, *KEPT)
+    about = b'{"name": "wsacct-ruth", "session": true}'
+    every = b'{"name": "", "session": true}'
+
+    def told(asked: dict[str, str]) -> bytes:
+        return json.dumps(asked).encode()
+
+    assert b'"code": 0' in ours.hand_over(about, told(session("open", "wsacct-ruth")))
+    rows = json.loads(ours.hand_over(every, told(session("list", ""))))["sessions"]
+    assert rows == [["wsacct-ruth", ""]]
+    rows = json.loads(theirs.hand_over(every, told(session("list", "")), rhub.uid))["sessions"]
+    assert rows == []
+    nothing = theirs.hand_over(about, told(session("close", "wsacct-ruth")), rhub.uid)
+    assert b'"code": 0' in nothing
+    rows = json.loads(ours.hand_over(every, told(session("list", ""))))["sessions"]
+    assert rows == [["wsacct-ruth", ""]]
+    assert b'"code": 0' in ours.hand_over(about, told(session("close", "wsacct-ruth")))
+    theirs.close()
+    ours.close()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"{}",
+        b'{"session": "open", "name": "wsacct-rita", "service": "workshop-test"}',
+        b'{"session": "steal", "name": "wsacct-rita", "service": "workshop-test"}',
+        order("wsacct-rita"),
+    ],
+)
+def test_orders_about_sessions_that_make_no_sense_end_alone(line: Line, asked: bytes) -> None:
+    told = b'{"name": "wsacct-rita", "session": true}'
+    assert b'"code": 0' not in line.hand_over(told, asked)
+    assert b"prompts" in line.hand_over(b'{"name": "wsacct-ruth"}', order("wsacct-ruth"))
+
+
+def test_a_login_is_not_smuggled_in_as_an_order_about_a_session(line: Line) -> None:
+    """It would be taken out of its turn, and not be refused for whose account it is."""
+    smuggled = json.dumps({**json.loads(order("root")), "session": "close"}).encode()
+    heard = line.hand_over(b'{"name": "root"}', smuggled)
+    assert "something else than was announced" in json.loads(heard)["verdict"]["message"]

@@ -20,7 +20,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_commands_run(machine: Machine) -> None:
-    assert len(blocks("sh")) == 3
+    assert len(blocks("sh")) == 4
     for block in blocks("sh"):
         machine.run("sh", "-ec", block)
     assert machine.run("id", "--name", "--groups", "grace").split() == [

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import pwd
+import threading
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ from traitlets import TraitError
 from traitlets.config import Config
 
 from workshop_hub.authenticator import Named, WorkshopAuthenticator
+from workshop_hub.conversation import ANSWER_TIMEOUT
 from workshop_hub.errors import AccountRefused
 from workshop_hub.system import accounts, pam
 from workshop_hub.system.broker import Attempt, Broker, Converse
@@ -141,6 +146,37 @@ async def test_pam_is_asked_about_the_name_that_the_hub_uses(
     assert model is not None
     assert model["name"] == ABSENT
     assert asked == [(ABSENT, ("x", ""), False)]
+
+
+@pytest.mark.parametrize("name", ["root", ABSENT])
+async def test_the_hub_never_waits_for_a_directory_however_long_a_login_takes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 1000.0
+
+    async def ask(self: Broker, attempt: Attempt, converse: Converse) -> pam.Verdict:
+        nonlocal clock
+        clock += ANSWER_TIMEOUT
+        return pam.Verdict(0, "account")
+
+    asked_in = []
+
+    def getpwnam(wanted: str, really: Any = pwd.getpwnam) -> Any:
+        asked_in.append(threading.current_thread())
+        return really(wanted)
+
+    monkeypatch.setattr(Broker, "ask", ask)
+    frozen = SimpleNamespace(monotonic=lambda: clock)
+    monkeypatch.setattr("workshop_hub.authenticator.time", frozen)
+    monkeypatch.setattr(pwd, "getpwnam", getpwnam)
+    through = make(pam_normalize_username=True, allow_all=True)
+    monkeypatch.setattr(through, "_account_refusal", lambda name: "")
+    with suppress(HTTPError):  # there is no such account
+        await through.get_authenticated_user(None, {"username": name, "password": "x"})
+    with suppress(AccountRefused):
+        await through.add_user(Named(name))
+    assert asked_in
+    assert threading.main_thread() not in asked_in
 
 
 async def test_a_stranger_whom_pam_knows_is_told_that_the_account_is_missing(asked: object) -> None:

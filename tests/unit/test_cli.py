@@ -13,7 +13,7 @@ from workshop_hub import WorkshopAuthenticator, pam_access, pam_service
 from workshop_hub.backends.process import ProcessBackend
 from workshop_hub.cli import main
 from workshop_hub.errors import ConfigError
-from workshop_hub.launch import warm
+from workshop_hub.launch import as_root, warm
 from workshop_hub.system import pam_rules
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def test_who_may_have_passwords_checked_and_how_is_written_the_same_everywhere()
     wanted = WorkshopAuthenticator()._wanted()
     assert rule
     assert unit
-    assert rule[1] == pam_access.sudoers_rule("nobody", wanted.command)
+    assert rule[1] == as_root.rule(wanted.command, "nobody")
     assert unit[1].split() == wanted.command
     assert f"ListenSequentialPacket={pam_access.SOCKET}" in shown
 
@@ -104,7 +104,7 @@ def test_the_line_of_sudoers_in_the_page_is_the_one_that_is_needed() -> None:
     (block,) = re.findall(r"^```sudoers\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     words = pam_rules.arguments("workshop-hub")
     command = pam_access.broker_command(Path("/opt/workshop-hub/bin"), words)
-    assert block.strip() == pam_access.sudoers_rule("jupyterhub", command)
+    assert block.strip() == as_root.rule(command, "jupyterhub")
 
 
 @pytest.mark.parametrize("form", ["debian", "fedora", "suse"])

@@ -35,6 +35,7 @@ SYSTEM_COMMANDS = {
     "chpasswd",
     "docker",
     "echo",
+    "faillock",
     "getent",
     "groupadd",
     "id",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workshop_hub.authenticator import WorkshopAuthenticator
 from workshop_hub.policy import joining
-from workshop_hub.policy.joining import FIELDS, Guesses, Window
+from workshop_hub.policy.joining import FIELDS, Window
 from workshop_hub.system.reserved_names import is_reserved
 
 CODE = "seven-green-bottles"
@@ -87,33 +87,6 @@ def test_the_window_has_its_first_moment_and_not_its_last() -> None:
     assert window.closed(closes - timedelta(seconds=1)) == ""
     assert "closed since 1 March" in window.closed(closes)
     assert Window().closed(opens) == ""
-
-
-def test_some_guesses_at_once_and_then_one_from_time_to_time() -> None:
-    guesses = Guesses(at_once=3, every=10)
-    for _ in range(3):
-        assert guesses.wait("192.0.2.1", 100) == 0
-        guesses.wrong("192.0.2.1", 100)
-    assert guesses.wait("192.0.2.1", 100) == 10
-    assert guesses.wait("192.0.2.1", 107.5) == 2.5
-    assert guesses.wait("192.0.2.1", 110) == 0
-    guesses.wrong("192.0.2.1", 110)
-    assert guesses.wait("192.0.2.1", 110) == 10
-    assert guesses.wait("192.0.2.1", 10_000) == 0
-    assert guesses.wait("192.0.2.2", 110) == 0
-
-
-def test_guesses_are_counted_for_a_network_of_ipv6_and_forgotten_in_turn() -> None:
-    guesses = Guesses(at_once=1, every=10, most=100)
-    guesses.wrong("2001:db8::1", 0)
-    assert guesses.wait("2001:db8::ffff", 0) == 10
-    assert guesses.wait("2001:db8:0:1::1", 0) == 0
-    for number in range(5000):
-        guesses.wrong(f"10.0.{number // 256}.{number % 256}", 0)
-    assert len(guesses._full) == 100
-    assert guesses.wait("10.0.19.135", 0) == 10
-    guesses.wrong("no address", 0)
-    assert guesses.wait("", 0) == 10
 
 
 @pytest.mark.parametrize("name", ["root", "docker", "admin", "_apt", "systemd-oom", "workshop-hub"])

@@ -137,3 +137,36 @@ async def test_answers_that_do_not_fit_are_asked_for_again() -> None:
     heard = await asking.go_on(again.token, {"answer0": "right"})
     assert isinstance(heard, pam.Verdict)
     assert heard.granted
+
+
+@pytest.mark.parametrize(
+    ("files", "locks"),
+    [
+        ({"hub": "auth required pam_unix.so\n"}, False),
+        ({"hub": "auth required pam_faillock.so preauth\n"}, True),
+        ({"hub": "# auth required pam_faillock.so preauth\n"}, False),
+        ({"hub": "@include common\n", "common": "auth required pam_tally2.so\n"}, True),
+        (
+            {"hub": "auth  substack  a\n", "a": "-auth include b\n", "b": "x /x/pam_faillock.so"},
+            True,
+        ),
+        ({"hub": "auth include other\n", "other": "auth include hub\n"}, False),
+        ({"hub": "auth include missing\n"}, False),
+        ({}, False),
+    ],
+)
+def test_whether_pam_locks_accounts(tmp_path: Path, files: dict[str, str], locks: bool) -> None:
+    (tmp_path / "vendor").mkdir()
+    for name, text in files.items():
+        (tmp_path / ("vendor" if name == "b" else "") / name).write_text(text)
+    assert logins.locks("hub", (tmp_path, tmp_path / "vendor")) is locks
+
+
+def test_what_pams_modules_say_is_told_where_nothing_better_is_known() -> None:
+    said = "Disks are changed."
+    verdict = pam.Verdict(7, "account", "Authentication failure", said=said)
+    assert logins.sentence(verdict) == (
+        "This account cannot be used now. The machine says: Disks are changed."
+    )
+    expired = pam.Verdict(pam.ACCOUNT_EXPIRED, "account", "it has", said=said)
+    assert said not in logins.sentence(expired)

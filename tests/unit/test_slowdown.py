@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import tracemalloc
 
 import pytest
@@ -9,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workshop_hub import slowdown
-from workshop_hub.slowdown import ADDRESS, NAME, PAIR, KnownBrowsers, Slowdown
+from workshop_hub.known_browsers import KnownBrowsers
+from workshop_hub.slowdown import (
+    ADDRESS,
+    CODE,
+    NAME,
+    PAIR,
+    TURN,
+    Allowance,
+    Slowdown,
+    Wrong,
+)
 
 LONGEST = 60.0
 CLASSROOM = "192.0.2.7"
@@ -181,6 +192,35 @@ def test_a_name_guessed_at_from_everywhere_makes_strangers_wait_once_and_no_long
     assert slow.wait("ada", CLASSROOM) == 0
 
 
+@pytest.mark.parametrize("new_ones", [0.5, 5])
+def test_from_addresses_that_are_made_up_a_name_has_one_try_in_two_seconds(
+    guesser: Guesser, clock: Clock, new_ones: float
+) -> None:
+    """new_ones: addresses a second that join; each comes again as early as it was told to."""
+    coming = [(clock.now + number / new_ones, number) for number in range(int(200 * new_ones))]
+    end, let_through = clock.now + 200, 0
+    heapq.heapify(coming)
+    while coming[0][0] < end:
+        clock.now, number = heapq.heappop(coming)
+        seconds = guesser.guess("ada", f"2001:db8:0:{number:x}::1")
+        let_through += not seconds
+        heapq.heappush(coming, (clock.now + (seconds or 0.1), number))
+    assert let_through <= NAME.free + 200 / NAME.forgotten + 200 / TURN + 1
+
+
+def test_a_few_who_guess_from_many_addresses_leave_the_owner_a_turn_soon(
+    guesser: Guesser, slow: Slowdown, clock: Clock
+) -> None:
+    for number in range(2000):
+        guesser.guess("ada", f"198.51.100.{number % 20}")
+        clock.now += 0.25
+    told = slow.wait("ada", CLASSROOM)
+    assert told <= 21 * TURN
+    clock.now += told
+    assert slow.wait("ada", CLASSROOM) == 0
+    slow.succeeded("ada", CLASSROOM)
+
+
 def test_a_name_guessed_at_from_everywhere_slows_no_other_name(guesser: Guesser) -> None:
     for number in range(200):
         guesser.guess("ada", f"198.51.100.{number}")
@@ -243,6 +283,39 @@ def test_made_up_names_are_let_through_slowly_however_many(guesser: Guesser, clo
         clock.now += 0.01
         let_through += guesser.guess(f"{number} is made up", CLASSROOM) == 0
     assert let_through <= ADDRESS.free + 1000 / ADDRESS.longest + 10
+
+
+def test_some_wrong_codes_at_once_and_then_one_from_time_to_time(clock: Clock) -> None:
+    wrong = Wrong(clock=clock)
+
+    def try_again() -> float:
+        if not (wait := wrong.wait(CLASSROOM)):
+            wrong.failed(CLASSROOM)
+        return wait
+
+    assert [try_again() for _ in range(CODE.free)] == [0] * CODE.free
+    assert try_again() == CODE.longest
+    let_through, end = 0, clock.now + DAY
+    while clock.now < end:
+        clock.now += try_again()
+        let_through += 1
+    assert let_through / 2 <= DAY / CODE.longest + CODE.most
+    assert wrong.wait("192.0.2.8") == 0
+    clock.now += CODE.most * CODE.forgotten
+    assert [try_again() for _ in range(CODE.free)] == [0] * CODE.free
+
+
+def test_wrong_codes_are_counted_for_a_network_of_ipv6_and_forgotten_in_turn(clock: Clock) -> None:
+    wrong = Wrong(Allowance(free=1, longest=10, forgotten=10, most=5), clock=clock, entries=100)
+    wrong.failed("2001:db8::1")
+    assert wrong.wait("2001:db8::ffff") == 1
+    assert wrong.wait("2001:db8:0:1::1") == 0
+    for number in range(5000):
+        wrong.failed(f"10.0.{number // 256}.{number % 256}")
+    assert len(wrong) == 100
+    assert wrong.wait("10.0.19.135") == 1
+    wrong.failed("no address")
+    assert wrong.wait("no address") == 1
 
 
 STEP = st.tuples(

@@ -109,7 +109,7 @@ def sudo_command(sudo: Sequence[str]) -> list[str]:
     path = shutil.which(sudo[0], path=running.ENVIRONMENT["PATH"])
     if path is None:
         raise LauncherRefused(
-            f"{sudo[0]} is not installed; the process backend starts servers with it.",
+            f"{sudo[0]} is not installed.",
             remedy="Ask the administrator to install sudo.",
         )
     return [path, *sudo[1:]]

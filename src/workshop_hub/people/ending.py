@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workshop_hub.errors import UsersFailed, UsersRefused
-from workshop_hub.people import making, ours, programs, running, sheet
+from workshop_hub.people import making, ours, programs, quota, running, sheet
 from workshop_hub.people.ours import Found
 
 FOLDER = Path("/var/lib/workshop-hub/archive")
@@ -118,6 +118,7 @@ def remove(found: Found, *, end_processes: bool) -> None:
     if found.secret is not None:
         programs.run(["usermod", "--lock", "--expiredate", "1", "--", found.name])
     settle(found, end_processes=end_processes)
+    quota.forget(found.name, Path(found.home))
     programs.run(["userdel", "--remove", "--", found.name], timeout=TIMEOUT)
     if ours.find(found.name) is not None:
         raise UsersFailed("userdel ended without an error, and the account is there still.")

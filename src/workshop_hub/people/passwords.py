@@ -26,9 +26,11 @@ def words() -> tuple[str, ...]:
 def generate() -> str:
     """Return a new password: four words, each chosen by the system's random source.
 
-    They are 40 bits. Who guesses over the login page, ten times a second and for ever, needs
-    1700 years on average; who has stolen /etc/shadow, and tries a million a second, a week. It
-    is a password for a course, to be changed for anything longer.
+    They are 40 bits. Who guesses at a name over the login page, from however many addresses and for
+    ever, has one try in two seconds (`slowdown`) and needs 35,000 years on average; 1700 if that
+    is left to PAM (`slow_guessing`) and PAM takes ten a second. Who has stolen /etc/shadow, and
+    tries a million a second, needs a week. It is a password for a course, to be changed for
+    anything longer.
     """
     return SEPARATOR.join(secrets.choice(words()) for _ in range(WORDS))
 

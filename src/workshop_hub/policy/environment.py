@@ -43,6 +43,24 @@ MACHINE_VARIABLES = frozenset(
 container."""
 
 
+_NOT_FROM_SESSIONS = re.compile(
+    r"(HOME|LOGNAME|PATH|SHELL|USER)|(JPY_|JUPYTERHUB_|LD_|PYTHON|WORKSHOP_HUB_).*"
+)
+"""What says where programs and modules are found, and what the hub and the launcher set."""
+
+
+def of_session(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return what a server is given of the variables of its owner's PAM session.
+
+    What no process can be given is left out: it is not the hub's to be wrong about.
+    """
+    return {
+        name: value
+        for name, value in variables.items()
+        if NAME.fullmatch(name) and "\0" not in value and not _NOT_FROM_SESSIONS.fullmatch(name)
+    }
+
+
 def checked(env: Mapping[str, object]) -> dict[str, str]:
     """Return `env` as strings; ConfigError names the variable that no process can be given."""
     return {_name(key): _value(key, value) for key, value in env.items()}

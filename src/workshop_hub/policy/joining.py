@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import IPv6Address, ip_address, ip_network
 
 CODE_MIN = 8
 """Characters of a join code at least: with the limit on wrong ones, more than can be guessed."""
@@ -105,42 +103,3 @@ def _password_problem(form: Mapping[str, str], code: str) -> str:
     if len(set(password)) < 3:
         return "The password needs at least 3 different characters."
     return ""
-
-
-@dataclass
-class Guesses:
-    """How many wrong codes an address may give: some at once, and then one from time to time.
-
-    at_once: how many at once. every: seconds until one more is allowed. most: addresses that are
-    remembered, the last ones.
-    """
-
-    at_once: int = 20
-    every: float = 10.0
-    most: int = 4096
-    _full: OrderedDict[str, float] = field(default_factory=OrderedDict)
-    """When all guesses of an address are allowed again, in the clock's seconds."""
-
-    def wait(self, address: str, now: float) -> float:
-        """Return the seconds until the next guess from an address; 0 for now."""
-        owed = self._full.get(network(address), now) - now
-        return max(0.0, owed - (self.at_once - 1) * self.every)
-
-    def wrong(self, address: str, now: float) -> None:
-        """Count a wrong guess."""
-        key = network(address)
-        self._full[key] = max(now, self._full.get(key, now)) + self.every
-        self._full.move_to_end(key)
-        while len(self._full) > self.most:
-            self._full.popitem(last=False)
-
-
-def network(address: str) -> str:
-    """Return whose an address is: one of IPv6 is one of many that its owner has (RFC 6177)."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return ""
-    if isinstance(found, IPv6Address):
-        return str(ip_network((found.packed, 64), strict=False))
-    return str(found)

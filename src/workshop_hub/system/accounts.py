@@ -8,16 +8,18 @@ import os
 import pwd
 import unicodedata
 from collections.abc import Callable, Iterable, Set
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from workshop_hub.errors import AccountRefused, WorkshopError
+from workshop_hub.system.daemon_threads import DaemonThreads
 from workshop_hub.system.deadline import within
 
 T = TypeVar("T")
+
+PASSWD = Path("/etc/passwd")
 
 LOGIN_DEFS = Path("/etc/login.defs")
 
@@ -36,7 +38,12 @@ NOLOGIN_SHELLS = frozenset({"nologin", "false", "true", "sync", "halt", "shutdow
 _NOBODY_UIDS = frozenset({65534, 65535, 2**32 - 2, 2**32 - 1})
 _NOBODY_NAMES = frozenset({"nobody", "nfsnobody"})
 
-_POOL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="accounts")
+THREADS = 64
+"""Look-ups of a kind at the same time. A look-up that a directory does not answer keeps its thread
+until glibc's module for that directory gives up: nothing else can end it."""
+
+_OWN = DaemonThreads(THREADS, "accounts")
+_OTHERS = DaemonThreads(THREADS, "accounts-elsewhere")
 
 
 @dataclass(frozen=True)
@@ -54,19 +61,29 @@ class Account:
     groups: tuple[int, ...]
 
 
-async def off_loop(call: Callable[[], T], *, deadline: float = 10.0) -> T:
+async def off_loop(call: Callable[[], T], *, name: str = "", deadline: float = 10.0) -> T:
     """Run a blocking look-up in a thread: a directory service behind NSS may take long.
 
+    name: the account that it is about, if any. Those that the machine's own file does not have
+    have threads of their own: whatever is asked of a directory that hangs, the others go on.
     deadline: seconds. Raises WorkshopError where the answer does not come in time.
     """
-    future = asyncio.get_running_loop().run_in_executor(_POOL, call)
+    pool = _OWN if not name or in_passwd(name) else _OTHERS
     try:
-        return await within(deadline, future)
+        return await within(deadline, asyncio.wrap_future(pool.submit(call)))
     except TimeoutError as exc:
         raise WorkshopError(
             f"The machine's user database did not answer within {deadline:g} seconds.",
             remedy="Ask the administrator to look at the directory service (sssd, LDAP).",
         ) from exc
+
+
+def in_passwd(name: str, passwd: Path = PASSWD) -> bool:
+    """Say whether the machine's own file has the account. Asks no directory."""
+    try:
+        return f"\n{name}:".encode(errors="surrogateescape") in b"\n" + passwd.read_bytes()
+    except (OSError, UnicodeError):
+        return False
 
 
 def find(name: str) -> Account:
@@ -85,7 +102,7 @@ def find(name: str) -> Account:
 
 async def lookup(name: str) -> Account:
     """Like `find`, off the event loop."""
-    return await off_loop(lambda: find(name))
+    return await off_loop(lambda: find(name), name=name)
 
 
 def current() -> Account:

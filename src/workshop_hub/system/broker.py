@@ -7,8 +7,8 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -40,6 +40,9 @@ END_TIMEOUT = 10.0
 
 MOST = 200
 """Logins at the same time, of a hub that has a thousand files to open; more are sent away."""
+
+HEARD_MAX = 4 * 2**20
+"""Bytes at most of what is said at once: a list of sessions, with names of any length."""
 
 Converse: TypeAlias = "Callable[[list[Prompt]], Awaitable[Sequence[str | None] | None]]"
 """Answers to as many prompts, None for those that want none; or None to give up."""
@@ -99,19 +102,20 @@ class Broker:
             )
         self._asking += 1
         try:
-            return await self._ask(asdict(attempt), converse, timeout)
-        except TimeoutError as exc:
-            raise WorkshopError(
-                f"The machine did not check the password within {timeout:g} seconds.",
-                remedy="Try again later, and tell the administrator.",
-            ) from exc
-        except (OSError, ValueError) as exc:
-            raise WorkshopError(
-                f"The machine could not check the password: {exc}.",
-                remedy="Ask the administrator to look at the hub's log.",
-            ) from exc
+            with _in_words("check the password", timeout):
+                return await self._ask(asdict(attempt), converse, timeout)
         finally:
             self._asking -= 1
+
+    async def carry_out(self, order: dict[str, Any], *, timeout: float) -> dict[str, Any]:
+        """Have an order about a session carried out; return the answer, as pam_sessions has both.
+
+        timeout: seconds. Raises WorkshopError where there is no answer in time, or no broker.
+        """
+        what = {"open": "open a session", "close": "close a session", "list": "list sessions"}
+        with _in_words(what[order["session"]], timeout), ExitStack() as opened:
+            _, heard = await within(timeout, self._begin_talk(opened, order))
+            return heard
 
     async def close(self) -> None:
         """End the broker; conversations that go on are not waited for."""
@@ -136,16 +140,19 @@ class Broker:
             talk = opened.enter_context(closing(ours))
             with theirs:
                 talk.setblocking(False)
-                await self._hand_over(theirs, said["name"])
+                await self._hand_over(theirs, said)
             return talk, await _answer(talk, said)
 
     async def _go_on(self, talk: socket.socket, said: dict[str, Any]) -> dict[str, Any]:
         async with self._turns.taken():
             return await _answer(talk, said)
 
-    async def _hand_over(self, theirs: socket.socket, name: str) -> None:
-        """Give the broker a child's end of a conversation about `name`. OSError, WorkshopError."""
-        told = json.dumps({"name": name}).encode()
+    async def _hand_over(self, theirs: socket.socket, said: dict[str, Any]) -> None:
+        """Give the broker a child's end of a conversation that begins with what is said.
+
+        Raises OSError and WorkshopError.
+        """
+        told = json.dumps({"name": said["name"], "session": "session" in said}).encode()
         async with self._beginning:
             if self._control is not None:
                 with suppress(ConnectionError):  # it has ended
@@ -191,6 +198,23 @@ class Broker:
                 await within(END_TIMEOUT, process.wait())
 
 
+@contextmanager
+def _in_words(what: str, timeout: float) -> Iterator[None]:
+    """Say what the machine did not do, where it did not within `timeout` seconds, or failed."""
+    try:
+        yield
+    except TimeoutError as exc:
+        raise WorkshopError(
+            f"The machine did not {what} within {timeout:g} seconds.",
+            remedy="Try again later, and tell the administrator.",
+        ) from exc
+    except (OSError, ValueError) as exc:
+        raise WorkshopError(
+            f"The machine could not {what}: {exc}.",
+            remedy="Ask the administrator to look at the hub's log.",
+        ) from exc
+
+
 def connected(place: Path) -> socket.socket:
     """Return a connection to the broker that listens at `place`. Raises WorkshopError."""
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -215,7 +239,7 @@ async def _answer(talk: socket.socket, said: dict[str, Any]) -> dict[str, Any]:
     heard = b""
     while not heard.endswith(b"\n"):
         piece = await loop.sock_recv(talk, pam_broker.LINE_MAX)
-        if not piece or len(heard) > pam_broker.LINE_MAX:
+        if not piece or len(heard) > HEARD_MAX:
             raise ConnectionError("PAM has ended the process that asked it")
         heard += piece
     answer: dict[str, Any] = json.loads(heard)

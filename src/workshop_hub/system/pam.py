@@ -19,6 +19,10 @@ ACCOUNT_EXPIRED, MUST_CHANGE, DENIED, PASSWORD_EXPIRED = 13, 12, 6, 27
 """Answers of the account phase: PAM_ACCT_EXPIRED, PAM_NEW_AUTHTOK_REQD, PAM_PERM_DENIED and
 PAM_AUTHTOK_EXPIRED (_pam_types.h of Linux-PAM)."""
 
+OLD_PASSWORD_WRONG = frozenset({7, 20, 21})
+"""What the change of a password ends with where the old one was wrong: PAM_AUTH_ERR,
+PAM_AUTHTOK_ERR and PAM_AUTHTOK_RECOVERY_ERR, as modules and the rules around them have it."""
+
 SECRET_MAX = 512
 """Bytes of a password at most: PAM_MAX_RESP_SIZE of pam_appl.h."""
 
@@ -27,6 +31,9 @@ MESSAGES_MAX = 32
 
 AUTHENTICATION, ACCOUNT, PASSWORD = "authentication", "account", "password"
 """Phases: who is it, may the account be used, and the change of a password that must be."""
+
+SESSION = "session"
+"""The phase of what is set up for somebody who is in; see pam_keeper."""
 
 _DISALLOW_NULL_AUTHTOK = 0x0001
 """pam_authenticate(3): an account without a password is refused, `nullok` or not."""
@@ -41,11 +48,16 @@ _DELAY_FUNC = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_uint, ctypes.c_void_
 
 
 class Prompt(NamedTuple):
-    """One message of PAM's. style: HIDDEN, SHOWN, ERROR or INFO. phase: in which it comes."""
+    """One message of PAM's.
+
+    style: HIDDEN, SHOWN, ERROR or INFO. phase: in which it comes. early: before any answer was
+    given, such as a password, so that it comes to whoever types a name.
+    """
 
     style: int
     text: str
     phase: str = AUTHENTICATION
+    early: bool = False
 
     @property
     def asks(self) -> bool:
@@ -63,13 +75,15 @@ class Verdict:
 
     code: PAM's number, 0 for yes. phase: AUTHENTICATION, ACCOUNT or PASSWORD.
     message: PAM's own words, for the administrator's log. delay: seconds that whoever tried is to
-    wait for the answer.
+    wait for the answer. said: words of its modules about this, one line that can be printed; a
+    conversation fills it in.
     """
 
     code: int
     phase: str
     message: str = ""
     delay: float = 0.0
+    said: str = ""
 
     @property
     def granted(self) -> bool:
@@ -96,7 +110,7 @@ def transact(
     pamela.authenticate() has no way to pass flags, and asks about the account twice or always.
     """
     phases = [AUTHENTICATION]
-    told = _conversation(converse, encoding, phases)  # must outlive the handle
+    told = conversation(converse, encoding, phases)  # must outlive the handle
     try:
         handle = pamela.pam_start(service, name, conv_func=told, encoding=encoding)
     except pamela.PAMError as exc:
@@ -166,24 +180,29 @@ def unusable(answer: str, encoding: str) -> str:
     return f"has {size} bytes; PAM takes {SECRET_MAX}" if size > SECRET_MAX else ""
 
 
-def _conversation(converse: Converse, encoding: str, phases: Sequence[str]) -> Any:
+def conversation(converse: Converse, encoding: str, phases: Sequence[str]) -> Any:
     """Return what PAM calls for its messages (pam_conv(3)); it frees what it is given.
 
     phases: the last is the one that PAM is in.
     """
+    answers_given = 0
 
     @pamela.CONV_FUNC  # type: ignore[untyped-decorator, unused-ignore]
     def called(count: int, messages: Any, response: Any, _data: Any) -> int:
+        nonlocal answers_given
         try:
             if not 0 < count <= MESSAGES_MAX:
                 return GIVEN_UP
             found = [messages[number].contents for number in range(count)]
+            early = not answers_given
             prompts = [
-                Prompt(each.msg_style, _text(each.msg, encoding), phases[-1]) for each in found
+                Prompt(each.msg_style, _text(each.msg, encoding), phases[-1], early)
+                for each in found
             ]
             answered = converse(prompts)
             if answered is None or len(answered) != count:
                 return GIVEN_UP
+            answers_given += sum(prompt.asks for prompt in prompts)
             place = pamela.CALLOC(count, ctypes.sizeof(pamela.PamResponse))
             response[0] = ctypes.cast(place, ctypes.POINTER(pamela.PamResponse))
             for number, answer in enumerate(answered):

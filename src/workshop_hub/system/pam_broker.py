@@ -20,6 +20,9 @@ for it. Over the other go lines of JSON, the child's and its asker's by turns:
     child   {"prompts": [[style, text, phase], ...]}   as often as PAM asks
     asker   {"answers": [text or null, ...]}       null alone: it gives up
     child   {"verdict": {...}}                     the fields of pam.Verdict; the last word
+
+Where the message says "session" beside the name, it is about a session and no login, and there is
+one line from each: an order, and its answer (pam_sessions).
 """
 
 from __future__ import annotations
@@ -41,10 +44,11 @@ from io import BufferedRWPair
 from pathlib import Path
 from typing import Any
 
-from workshop_hub.system import pam
+from workshop_hub.system import pam, pam_sessions
 from workshop_hub.system.pam_desk import Desk, Guard
 from workshop_hub.system.pam_rules import parse
 from workshop_hub.system.privileged import forget_the_starter, unsafe
+from workshop_hub.system.processes import descendants
 
 LIFETIME = 900
 """Seconds after which a child is ended whatever PAM does; its asker has given up before."""
@@ -84,23 +88,31 @@ def serve(asker: socket.socket, guard: Guard) -> None:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # pam_unix waits for its helper
         signal.alarm(LIFETIME)
-        keep_in_memory()
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
         os.close(nothing)
-        threading.Thread(target=end_with, args=(asker,), daemon=True).start()
         with asker, asker.makefile("rwb") as lines:
-            order = heard(lines)
-            known = pam.answers(order.pop("secrets", ()), partial(converse, lines))
-            verdict = guard.refusal(order) or pam.transact(order.pop("name"), known, **order)
-            guard.note(verdict)
-            say(lines, {"verdict": asdict(verdict)})
+            if guard.session:
+                say(lines, pam_sessions.carried_out(heard(lines), guard, asker))
+            else:
+                ask(asker, lines, guard)
     except Gone:
         pass
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(0)
+
+
+def ask(asker: socket.socket, lines: BufferedRWPair, guard: Guard) -> None:
+    """Ask PAM whether somebody may log in. Raises Gone."""
+    keep_in_memory()
+    threading.Thread(target=end_with, args=(asker,), daemon=True).start()
+    order = heard(lines)
+    known = pam.answers(order.pop("secrets", ()), partial(converse, lines))
+    verdict = guard.refusal(order) or pam.transact(order.pop("name"), known, **order)
+    guard.note(verdict)
+    say(lines, {"verdict": asdict(verdict)})
 
 
 def keep_in_memory() -> None:
@@ -122,16 +134,6 @@ def end_with(asker: socket.socket) -> None:
     for pid in (*descendants(os.getpid()), os.getpid()):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that these have."""
-    found = [
-        int(child)
-        for tasks in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in tasks.read_text().split()
-    ]
-    return [*(each for child in found for each in descendants(child)), *found]
 
 
 def converse(lines: BufferedRWPair, prompts: list[pam.Prompt]) -> list[str | None] | None:

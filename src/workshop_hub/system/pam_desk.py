@@ -38,15 +38,23 @@ _CREDENTIALS = struct.Struct("iII")
 
 @dataclass
 class Guard:
-    """Stands by in a conversation's process. rules: None where everything may be asked."""
+    """Stands by in a conversation's process.
+
+    rules: None where everything may be asked. session: whether it is about a session, as was
+    announced; those do not wait for the pace of logins.
+    """
 
     rules: Rules | None
     name: str
     report: socket.socket
+    session: bool = False
 
     def refusal(self, order: dict[str, Any]) -> Verdict | None:
         """Return the answer to what PAM is not asked about."""
-        reason = self.rules.refusal(self.name, order) if self.rules else ""
+        if self.session != bool(order.get("session")):
+            reason = "something else than was announced"
+        else:
+            reason = self.rules.refusal(self.name, order) if self.rules else ""
         if not reason:
             return None
         complain(f"{self.name!a:.80} is refused: {reason}")
@@ -60,10 +68,11 @@ class Guard:
 
 @dataclass
 class Talk:
-    """A conversation that was handed over. asker: the child's end of it."""
+    """A conversation that was handed over. asker: the child's end of it. session: see Guard."""
 
     name: str
     asker: socket.socket
+    session: bool = False
 
 
 Serve = Callable[[socket.socket, Guard], None]
@@ -149,18 +158,20 @@ class Desk:
             os.close(number)
             return
         try:
-            name = json.loads(said)["name"]
+            told = json.loads(said)
+            name = told["name"]
+            session = bool(told.get("session"))
             sound = isinstance(name, str) and len(name) <= accounts.NAME_MAX
             sound = sound and (asker.family, asker.type) == (socket.AF_UNIX, socket.SOCK_STREAM)
             sound = sound and peer(asker) == uid
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             sound = False
         if not sound:
             complain("a hub has said what makes no sense")
         elif self.rules and self.crowded(name):
             complain(f"{name!a:.80} is sent away: too many conversations")
         else:
-            self.waiting.append(Talk(name, asker))
+            self.waiting.append(Talk(name, asker, session))
             return
         asker.close()
 
@@ -173,7 +184,8 @@ class Desk:
         """Begin every conversation whose time has come."""
         waiting, self.waiting = self.waiting, []
         for place, talk in enumerate(waiting):
-            if self.rules is None or self.pace.begin(talk.name, time.monotonic()):
+            free = self.rules is None or talk.session
+            if free or self.pace.begin(talk.name, time.monotonic()):
                 self.begin(talk, [*self.waiting, *waiting[place + 1 :]])
             else:
                 self.waiting.append(talk)
@@ -194,7 +206,7 @@ class Desk:
             if child == 0:
                 try:
                     self.forget(others)
-                    self.serve(talk.asker, Guard(self.rules, talk.name, theirs))
+                    self.serve(talk.asker, Guard(self.rules, talk.name, theirs, talk.session))
                 finally:
                     os._exit(1)
 

@@ -54,9 +54,14 @@ class Rules:
             return f"in the encoding {order.get('encoding')!a:.40} the name is another one"
         if not _ORIGIN.fullmatch(str(order.get("rhost", ""))):
             return "the address has characters that no address has"
+        session = order.get("session")
+        if session in ("close", "list"):
+            return ""  # of its own, and an account may be gone, or no person's any more
         if reason := accounts.unsafe_name(name):
             return reason
         account = accounts.find_or_none(name)
+        if account is None and session:
+            return "the machine has no such account"
         if account is None:
             return ""  # PAM is to take as long as it does with a wrong password
         shells = None if self.any_shell else accounts.login_shells()

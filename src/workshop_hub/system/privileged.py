@@ -60,5 +60,4 @@ def unsafe() -> str:
         return "its Python was started without -I."
     loaded = (getattr(module, "__file__", None) for module in [*sys.modules.values()])
     files = {sys.executable, str(Path(sys.executable).resolve()), *filter(None, loaded), *sys.path}
-    found = (safety.trouble(Path(file), 0) for file in sorted(files) if Path(file).exists())
-    return next(filter(None, found), "")
+    return safety.first_trouble(map(Path, sorted(files)), 0)

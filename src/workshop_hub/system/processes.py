@@ -101,3 +101,13 @@ def _status_number(path: Path, label: str) -> int | None:
     except (OSError, IndexError, ValueError):
         pass
     return None
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have."""
+    found = [
+        int(child)
+        for tasks in (PROC / f"{pid}/task").glob("*/children")
+        for child in tasks.read_text().split()
+    ]
+    return [*(each for child in found for each in descendants(child)), *found]

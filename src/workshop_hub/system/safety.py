@@ -57,6 +57,12 @@ def trouble(file: Path, hub_uid: int) -> str:
     return ""
 
 
+def first_trouble(files: Iterable[Path], hub_uid: int) -> str:
+    """Return the first `trouble` of those files that exist; "" where there is none."""
+    found = (trouble(file, hub_uid) for file in files if file.exists())
+    return next(filter(None, found), "")
+
+
 def _way_to(file: Path) -> list[Path]:
     """Return every folder and link that is passed on the way to the file, and the file."""
     seen: list[Path] = []

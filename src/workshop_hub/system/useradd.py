@@ -105,7 +105,7 @@ class AccountCreator:
         if uid is not None and (isinstance(uid, bool) or not isinstance(uid, int) or uid < 0):
             raise ConfigError(f"uids gives {name!r} the uid {uid!r}; it must be a number.")
         async with self._lock:
-            found = await accounts.off_loop(lambda: accounts.find_or_none(name))
+            found = await accounts.off_loop(lambda: accounts.find_or_none(name), name=name)
             if found is not None and name not in self.half_made:
                 return found
             if self.runner.stuck:
@@ -118,7 +118,7 @@ class AccountCreator:
             try:
                 account = await self._complete(name, uid, found, make)
             except AccountCreationFailed:
-                if not await accounts.off_loop(lambda: accounts.find_or_none(name)):
+                if not await accounts.off_loop(lambda: accounts.find_or_none(name), name=name):
                     await self.half_made.discard(name)
                 raise
             await self.half_made.discard(name)
@@ -132,7 +132,7 @@ class AccountCreator:
             await self._hooks.before(self.runner, name, timeout=self.timeout)
         if found is None or make is not None:
             output = await (make or self._make)(name, uid)
-        account = await accounts.off_loop(lambda: self._check(name, uid, output))
+        account = await accounts.off_loop(lambda: self._check(name, uid, output), name=name)
         await self._hooks.after(self.runner, account, timeout=self.timeout)
         return account
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from workshop_hub.errors import ConfigError
 from workshop_hub.launch import forkserver, sudo, warm
 from workshop_hub.pam_access import SOCKET, broker_command
-from workshop_hub.system import pam_rules
+from workshop_hub.system import pam_rules, pam_sessions
 
 UNITS = ("workshop.slice", "workshop-users.service", "workshop-hub.service")
 """In the order in which they are started."""
@@ -142,6 +142,7 @@ def system_files(site: Site) -> list[SystemFile]:
             "pam_socket": str(SOCKET),
             "pam_command": " ".join(argv),
             "pam_rule": sudo.escaped(argv),
+            "close_command": f"{site.bin}/python3 -I -m {pam_sessions.__name__}",
             "hub_group": site.pam.hub_group,
         }
         templates |= PAM_UNITS

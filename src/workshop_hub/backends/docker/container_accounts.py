@@ -32,7 +32,8 @@ class AccountNames:
             files[PASSWD] = with_user(files[PASSWD], account)
         if GROUP in files:
             names = await accounts.off_loop(
-                lambda: {gid: accounts.group_name(gid) for gid in account.groups}
+                lambda: {gid: accounts.group_name(gid) for gid in account.groups},
+                name=account.name,
             )
             files[GROUP] = with_groups(files[GROUP], names)
         return files
