@@ -19,7 +19,8 @@ c.JupyterHub.authenticator_class = "workshop"
 c.JupyterHub.bind_url = "http://127.0.0.1:8000"
 
 # Where servers find the hub. Containers cannot reach 127.0.0.1: give this machine's address in
-# their network, which for Docker's own bridge is this one. Without Docker, leave the line out.
+# their network, which for Docker's own bridge is this one. Without Docker, leave the line out, and
+# "20-containers" below: the hub does not start with an address that the machine does not have.
 c.JupyterHub.hub_ip = "172.17.0.1"
 
 # Servers go on while the hub is restarted; the hub finds them again.

@@ -80,7 +80,7 @@ def check_service(name: str, folders: Sequence[Path] = FOLDERS) -> None:
     own = {each for each in there if not each.startswith("common-")} - {"other"}
     raise ConfigError(
         f'The machine has no PAM service "{name}" (c.PAMAuthenticator.service): PAM follows the '
-        'rules of "other" for it, which are to let nobody in.',
+        'rules of "other" for it, which are not meant for logins.',
         remedy=f"Choose one of {choices(own)}; or leave the option out, and have `workshop-hub "
         f'pam-service --output /` make "{SERVICE}".',
     )

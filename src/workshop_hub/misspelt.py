@@ -1,8 +1,7 @@
 """Options and sections of the configuration that nothing reads, because they are misspelt.
 
-traitlets logs an option that a class does not have once it makes an object of that class, which for
-a spawner is when the first server starts. Of a section whose class there is not it says nothing:
-it could be another program's.
+traitlets logs an option that a class does not have once an object of that class is made. Of a
+section whose class there is not it says nothing: it could be another program's.
 """
 
 from __future__ import annotations

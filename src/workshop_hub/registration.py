@@ -113,7 +113,7 @@ class Registration(HasTraits):
         self._added_groups: set[str] = set()
         if self.join_code:
             self._added_groups = {self.join_group} - self.allowed_groups
-            self.allowed_groups |= self._added_groups
+            self.allowed_groups = self.allowed_groups | self._added_groups
 
     @validate("join_code")
     def _valid_join_code(self, proposal: Any) -> str:

@@ -219,6 +219,22 @@ def test_doctor_warns_of_logins_that_will_not_be(tmp_path: Path, line: str, said
         assert "option allowed_groups" not in result.output
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hub_ip = '0.0.0.0'",
+        "hub_ip = ''",
+        "hub_ip = 'localhost'",
+        "hub_bind_url = 'http://*:8081'",
+        "hub_bind_url = 'http://127.0.0.1:8081'",
+        "hub_bind_url = 'http+unix://%2Ftmp%2Fhub.sock'",
+    ],
+)
+def test_doctor_takes_the_addresses_that_the_hub_takes(tmp_path: Path, line: str) -> None:
+    result = doctor(tmp_path, f"{WORKSHOP}c.JupyterHub.{line}")
+    assert "cannot listen" not in result.output
+
+
 def test_doctor_warns_of_nobody_who_is_there_or_will_be(tmp_path: Path) -> None:
     here = f"c.Authenticator.allowed_users = {{'{getpass.getuser()}'}}"
     assert "has no such account" not in doctor(tmp_path, LOGINS + here).output
@@ -243,5 +259,5 @@ c.JupyterHub.authenticator_class = Demanding
 """
     result = doctor(tmp_path, demanding)
     assert any(
-        "Demanding cannot be made where no hub runs" in each for each in lines(result, "warning")
+        "Demanding cannot be asked where no hub runs" in each for each in lines(result, "warning")
     )

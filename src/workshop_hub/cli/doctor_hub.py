@@ -75,7 +75,7 @@ def address_findings(app: JupyterHub) -> list[Finding]:
     bind_url = urlparse(app.hub_bind_url)
     name = "hub_bind_url" if app.hub_bind_url else "hub_ip"
     ip = (bind_url.hostname or "") if app.hub_bind_url else app.hub_ip
-    if ip in (*EVERY_ADDRESS, "*") or bind_url.scheme.startswith("unix"):
+    if ip in (*EVERY_ADDRESS, "*") or "unix" in bind_url.scheme:
         return []
     reason = cannot_listen(ip)
     if not reason:

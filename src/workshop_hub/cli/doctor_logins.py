@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from jupyterhub.app import JupyterHub
-from jupyterhub.auth import Authenticator
 from traitlets import TraitError
 
 from workshop_hub.authenticator import WorkshopAuthenticator
@@ -20,22 +18,22 @@ from workshop_hub.system import accounts
 SUBJECT = "logins"
 
 LOOK_UPS = 60.0
-"""Seconds that a directory may take for the accounts that the options name."""
+"""Seconds that a directory may take for the accounts and groups that the options name."""
 
 
 async def login_findings(app: JupyterHub) -> list[Finding]:
     """Say what keeps people from logging in, and how passwords are checked."""
     try:
         authenticator = app.authenticator_class(parent=app)
+        # in a thread: what a hub looks up once its loop runs is not begun there
+        with heard(authenticator.log) as findings:
+            await accounts.off_loop(authenticator.check_allow_config, deadline=LOOK_UPS)
     except (TraitError, WorkshopError) as exc:
         return [error_finding(SUBJECT, exc)]
     except Exception as exc:  # others' may want more of a hub than there is
         name = app.authenticator_class.__name__
-        said = f"{name} cannot be made where no hub runs: {type(exc).__name__}: {exc}"
+        said = f"{name} cannot be asked where no hub runs: {type(exc).__name__}: {exc}"
         return [Finding("warning", SUBJECT, said)]
-    # in a thread: what is looked up once a hub runs is not begun there
-    with heard(authenticator.log) as findings:
-        await asyncio.to_thread(authenticator.check_allow_config)
     if isinstance(authenticator, WorkshopAuthenticator):
         findings += await our_findings(authenticator)
     return findings
@@ -65,7 +63,7 @@ async def our_findings(authenticator: WorkshopAuthenticator) -> list[Finding]:
     findings = []
     for check in (authenticator.check_join_options, authenticator.check_service):
         try:
-            await asyncio.to_thread(check)
+            await accounts.off_loop(check, deadline=LOOK_UPS)
         except WorkshopError as exc:
             findings.append(error_finding(SUBJECT, exc))
     try:
@@ -78,7 +76,7 @@ async def our_findings(authenticator: WorkshopAuthenticator) -> list[Finding]:
     return [*findings, Finding(access.level, SUBJECT, access.message, access.remedy)]
 
 
-def account_findings(authenticator: Authenticator) -> list[Finding]:
+def account_findings(authenticator: WorkshopAuthenticator) -> list[Finding]:
     """Say which of the people that the options name have no account. May block."""
     if authenticator.create_system_users:
         return []
