@@ -78,10 +78,14 @@ class Answer:
 
 @dataclass
 class Browser:
-    """One person's session with the hub: cookies, redirects, forms with their `_xsrf`."""
+    """One person's session with the hub: cookies, redirects, forms with their `_xsrf`.
+
+    headers: sent with every request.
+    """
 
     root: str
     jar: CookieJar = field(default_factory=CookieJar)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def open(self, path: str, form: Mapping[str, str] | None = None, timeout: float = 60) -> Answer:
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.jar))
@@ -90,7 +94,9 @@ class Browser:
             xsrf = next((c.value for c in self.jar if c.name == "_xsrf"), "")
             data = urllib.parse.urlencode({**form, "_xsrf": xsrf}).encode()
         request = urllib.request.Request(
-            urllib.parse.urljoin(self.root, path), data=data, headers={"Accept": "text/html"}
+            urllib.parse.urljoin(self.root, path),
+            data=data,
+            headers={"Accept": "text/html", **self.headers},
         )
         return _send(opener.open, request, timeout)
 

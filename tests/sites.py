@@ -169,7 +169,7 @@ class Site(Generic[AnyHub]):
         """Write what `workshop-hub units` says to write for sudo, and lines that a site adds."""
         program = Path(sys.executable).with_name("workshop-hub")
         named = [word for name in names for word in ("--accounts", name)]
-        shown = run(str(program), "units", "--hub-user", hub_account.name, *named)
+        shown = run(str(program), "units", "--hub-user", hub_account.name, "--missing-ok", *named)
         file = re.search(r"^# ---- /etc/sudoers\.d/\S+ \(mode 440\)\n(.*)", shown, re.M | re.S)
         assert file, shown
         rules = SUDOERS / hub_account.name

@@ -65,6 +65,8 @@ else
     env=$PWD/.venv${variant:+-$variant}
 fi
 mkdir -p "$(dirname "$env")"
+[ -w "$(dirname "$env")" ] || die "nothing can be written to $(dirname "$env").
+Use a checkout of your own, or set PREFIX to a folder that is yours."
 exec 9>"$(dirname "$env")/.lock-$(basename "$env")"
 flock 9  # a second caller waits here and then finds the environment
 

@@ -24,7 +24,7 @@ from workshop_hub.logins import Logins
 from workshop_hub.pages import add_templates
 from workshop_hub.pam_session import PamSession
 from workshop_hub.registration import Registration
-from workshop_hub.system import accounts, pam
+from workshop_hub.system import accounts, pam, shadow
 from workshop_hub.system.broker import Attempt
 from workshop_hub.system.useradd import home_problem
 from workshop_hub.who import STANDING, People
@@ -169,7 +169,7 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
             if isinstance(heard, Question):
                 raise Asked(heard)
             if not heard.granted:
-                self._log_refusal(handler, data["username"], heard)
+                await self._log_refusal(handler, data["username"], name, heard)
                 if heard.phase in (pam.ACCOUNT, pam.PASSWORD):  # the password is right
                     raise HTTPError(403, logins.sentence(heard))
                 return None
@@ -261,11 +261,13 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
     def _logins(self) -> Logins:
         return Logins(self.broker)
 
-    def _log_refusal(self, handler: Any, typed: str, verdict: pam.Verdict) -> None:
+    async def _log_refusal(self, handler: Any, typed: str, name: str, verdict: pam.Verdict) -> None:
         shown = typed if len(typed) <= 32 else f"{typed[:16]}...({len(typed)} chars)"
         asked = f"PAM ({verdict.phase}): " if verdict.phase else ""
-        said = f" ({verdict.said})" if verdict.said else ""
-        reason = f"{asked}{verdict.message}{said}"
+        said = verdict.said
+        if asked and not said:  # PAM calls a lock by no other name than a wrong password
+            said = await accounts.off_loop(lambda: shadow.out_of_use(name), name=name)
+        reason = f"{asked}{verdict.message}" + (f" ({said})" if said else "")
         self.log.warning("Login of %r@%s refused: %s", shown, _origin(handler) or "?", reason)
 
     # --- accounts

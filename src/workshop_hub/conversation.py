@@ -140,7 +140,7 @@ class Conversation:
         """Have somebody asked; say whether there are answers."""
         if not self._asks:
             return False
-        # what PAM says to anybody, for example that an account is locked, is not for anybody
+        # what PAM says before it has a password (that the account is locked) is for the log alone
         said = tuple(each for each in self._said[self._shown :] if not each.early)
         self.question = Question(wanted[0].phase, said, fields_for(wanted))
         self._shown = len(self._said)

@@ -192,6 +192,11 @@ class UsersRefused(WorkshopError):
             return cls(problems[0])
         return cls(f"{len(problems)} things are wrong; nothing was done.", log="\n".join(problems))
 
+    @property
+    def problems(self) -> list[str]:
+        """All that is wrong, each in its words."""
+        return self.log.splitlines() or [self.sentence]
+
 
 class UsersFailed(WorkshopError):
     """Something that `workshop-hub users` did for a person failed; it says what is there now."""

@@ -69,6 +69,5 @@ class KnownBrowsers:
         return browser, {known: int(until) for known, until in entries}
 
     def _sign(self, text: str) -> str:
-        return hmac.new(self._key, text.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()[
-            :40
-        ]
+        signed = hmac.new(self._key, text.encode(errors="surrogatepass"), hashlib.sha256)
+        return signed.hexdigest()[:40]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_urlsafe
 from weakref import WeakValueDictionary
 
 from workshop_hub.conversation import Conversation, Question
-from workshop_hub.errors import WorkshopError
+from workshop_hub.errors import ConfigError, WorkshopError, choices
 from workshop_hub.slowdown import network
 from workshop_hub.system import pam
 from workshop_hub.system.broker import Attempt, Broker
@@ -72,12 +72,30 @@ def locks(name: str, folders: Iterable[Path] = FOLDERS) -> bool:
     return False
 
 
+def check_service(name: str, folders: Sequence[Path] = FOLDERS) -> None:
+    """Raise ConfigError where the machine has no PAM service of that name. PAM ignores its case."""
+    if any((folder / name.lower()).is_file() for folder in folders):
+        return
+    there = {file.name for folder in folders if folder.is_dir() for file in folder.iterdir()}
+    own = {each for each in there if not each.startswith("common-")} - {"other"}
+    raise ConfigError(
+        f'The machine has no PAM service "{name}" (c.PAMAuthenticator.service): PAM follows the '
+        'rules of "other" for it, which are to let nobody in.',
+        remedy=f"Choose one of {choices(own)}; or leave the option out, and have `workshop-hub "
+        f'pam-service --output /` make "{SERVICE}".',
+    )
+
+
 def sentence(verdict: pam.Verdict) -> str:
     """Say to whoever gave the right password why the account cannot be used."""
-    said = (verdict.said or verdict.message).rstrip(".")
+    said = verdict.said.rstrip(".")
     if verdict.phase == pam.PASSWORD:
-        return f"The password was not changed: {said}. Sign in to try again."
-    why = UNUSABLE.get(verdict.code, f"This account cannot be used now: {said}.")
+        if not said and verdict.code in pam.OLD_PASSWORD_WRONG:
+            return "The password was not changed. Was the current one right? Sign in to try again."
+        return f"The password was not changed: {said or verdict.message}. Sign in to try again."
+    if verdict.code not in UNUSABLE and said:
+        return f"This account cannot be used now. The machine says: {said}."
+    why = UNUSABLE.get(verdict.code, f"This account cannot be used now: {verdict.message}.")
     return f"{why} Please ask the administrator."
 
 

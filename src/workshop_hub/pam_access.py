@@ -16,6 +16,7 @@ from typing import Any, Literal
 from jupyterhub.auth import PAMAuthenticator
 from traitlets import TraitError, Unicode, validate
 
+from workshop_hub import logins
 from workshop_hub.errors import LauncherRefused, WorkshopError
 from workshop_hub.launch import as_root, sudo
 from workshop_hub.system import accounts, pam_broker, pam_rules
@@ -168,6 +169,10 @@ class PamAccess(PAMAuthenticator):
         )
         return Wanted(self.pam_broker, arguments)
 
+    def check_service(self) -> None:
+        """Raise ConfigError where PAM has no rules of the service's own. Blocks."""
+        logins.check_service(self.service)
+
     async def check_access(self) -> Access:
         """Say how PAM is asked, and whether that can work.
 
@@ -198,6 +203,10 @@ class PamAccess(PAMAuthenticator):
             in_background(self._tell_of_access())
 
     async def _tell_of_access(self) -> None:
+        try:
+            self.check_service()
+        except WorkshopError as exc:
+            self.log.error("Logins: %s", exc)
         access = await self.check_access()
         level = {"ok": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
         said = f"{access.message}. {access.remedy}".strip()

@@ -110,8 +110,10 @@ class Registration(HasTraits):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._joining = 0
+        self._added_groups: set[str] = set()
         if self.join_code:
-            self.allowed_groups = {*self.allowed_groups, self.join_group}
+            self._added_groups = {self.join_group} - self.allowed_groups
+            self.allowed_groups |= self._added_groups
 
     @validate("join_code")
     def _valid_join_code(self, proposal: Any) -> str:
@@ -157,6 +159,11 @@ class Registration(HasTraits):
     def wrong_codes(self) -> Wrong:
         """How many wrong codes have come from where."""
         return Wrong()
+
+    def option_naming(self, group: str, option: str) -> str:
+        """Return the option by which an administrator has brought a group into `option`."""
+        added = option == "allowed_groups" and group in self._added_groups
+        return "join_group" if added else option
 
     def may_register(self, name: str) -> bool:
         """Say whether somebody may be called so."""
@@ -250,7 +257,9 @@ class Registration(HasTraits):
         return [(f"/{PAGE}", JoinHandler)]
 
     def check_join_options(self) -> None:
-        """Raise WorkshopError where nobody could register with these options. Blocks."""
+        """Raise WorkshopError where people are to register and nobody could. Blocks."""
+        if not self.join_code:
+            return
         window = self.join_window
         if window.opens and window.closes and window.opens >= window.closes:
             raise ConfigError(

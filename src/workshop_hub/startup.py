@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitError
 
-from workshop_hub import running_hub, spec
-from workshop_hub.errors import ConfigError
+from workshop_hub import misspelt, running_hub, spec
+from workshop_hub.errors import ConfigError, WorkshopError, choices
 from workshop_hub.options import InvalidOption
 from workshop_hub.pages import add_templates
 from workshop_hub.policy.ending import Ending
@@ -62,6 +62,8 @@ def prepare(app: JupyterHub, spawner_class: type[WorkshopSpawner]) -> None:
 
     Raises InvalidOption, which ends the hub's start with its message.
     """
+    for error in misspelt.sections(app):
+        app.log.error("%s", error)
     probe = check_options(app, spawner_class)
     add_pages(app)
     try:
@@ -86,7 +88,21 @@ def check_options(app: JupyterHub, spawner_class: type[WorkshopSpawner]) -> Work
     return probe
 
 
+def _check_shape(name: str, override: Any) -> None:
+    """Raise ConfigError where the hub could not read a group's overrides."""
+    given = override if isinstance(override, dict) else {}
+    is_sound = isinstance(given.get("groups"), (list, tuple, set, frozenset))
+    if not is_sound or not isinstance(given.get("spawner_override"), dict):
+        found = f"a dictionary with {choices(map(str, given))}" if given else repr(override)
+        raise ConfigError(
+            f'group_overrides["{name}"] must have a list "groups" and a dictionary '
+            f'"spawner_override"; it is {found}.',
+            remedy='For example {"groups": ["teachers"], "spawner_override": {"mem_limit": "4G"}}.',
+        )
+
+
 def _check_override(spawner: WorkshopSpawner, name: str, override: Any) -> None:
+    _check_shape(name, override)
     fixed = {
         key: value for key, value in override["spawner_override"].items() if not callable(value)
     }
@@ -151,5 +167,7 @@ async def _after_start(app: JupyterHub, probe: WorkshopSpawner) -> None:
             for finding in await roster.backend(name).check():
                 if finding.level != "ok":
                     app.log.warning("%s: %s %s", finding.subject, finding.message, finding.remedy)
+    except WorkshopError as exc:
+        app.log.error("The check at the hub's start failed; the hub goes on: %s", exc)
     except Exception:
         app.log.exception("The check at the hub's start failed; the hub goes on")

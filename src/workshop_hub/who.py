@@ -294,12 +294,16 @@ class People(PAMAuthenticator):
         known = (authentication or {}).get(STANDING)
         return known if isinstance(known, Standing) and known.name == name else None
 
+    def option_naming(self, group: str, option: str) -> str:
+        """Return the option that an administrator has named the group in; `option` has it now."""
+        return option
+
     def _warn_of_missing(self, option: str, membership: Membership) -> None:
         for group in sorted(membership.missing & getattr(self, option)):
             self.log.warning(
                 'The option %s names the group "%s", which this machine does not have: it has no '
                 "members. Create it (groupadd), or correct the name.",
-                option,
+                self.option_naming(group, option),
                 group,
             )
 

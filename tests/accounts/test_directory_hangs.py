@@ -51,6 +51,7 @@ def test_people_of_the_machine_log_in_while_a_directory_hangs(
         assert {*statuses} == {503}
     assert "user database did not answer within 10 seconds" in hub.log
     assert_logs_in(hub)
+    hub.kill()  # waits for no look-up
 
 
 def assert_logs_in(hub: Hub) -> None:

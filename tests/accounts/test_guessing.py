@@ -9,7 +9,7 @@ from accounts.conftest import PASSWORD, Hubs, Machine
 
 from hubs import Answer, Browser, Hub, words
 from support import eventually_sync
-from workshop_hub.slowdown import PAIR
+from workshop_hub.slowdown import NAME, PAIR
 
 CONFIG = "c.Authenticator.allow_all = True\n"
 
@@ -75,6 +75,27 @@ def test_a_browser_is_known_for_its_own_name_only(hub: Hub) -> None:
             forged.jar.set_cookie(cookie)
     assert guess(hub, "wsacct-gil").status == 429
     assert forged.login("wsacct-gil", PASSWORD).status == 429
+
+
+def test_claimed_addresses_do_not_help_at_one_name_and_a_known_browser_waits_for_none(
+    hub: Hub, machine: Machine
+) -> None:
+    """As an account of the machine can claim them, which reaches the hub's own port."""
+    name = "wsacct-gina"
+    machine.add(name)
+    known = Browser(hub.root)
+    assert known.login(name, PASSWORD).status == 200
+
+    def claiming(number: int) -> Browser:
+        return Browser(hub.root, headers={"X-Forwarded-For": f"198.51.100.{number}"})
+
+    tries = [claiming(number).login(name, "a guess") for number in range(NAME.free + 6)]
+    through = sum(answer.status == 403 for answer in tries)
+    assert through < NAME.free + 5  # one was forgotten for each minute that it took
+    assert {answer.status for answer in tries} == {403, 429}
+    assert without_session(known).login(name, PASSWORD).status == 200
+    owner = claiming(250)
+    eventually_sync(lambda: owner.login(name, PASSWORD).status == 200, "the owner's turn")
 
 
 def test_the_right_password_of_an_account_that_cannot_be_used_is_no_guess(hub: Hub) -> None:

@@ -16,6 +16,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
 from hubs import Answer, Browser, Hub, words
+from workshop_hub import pam_service
 from workshop_hub.logins import SAME_MAX
 
 NEW = "quite another sentence"
@@ -32,6 +33,7 @@ auth required pam_unix.so nodelay
 auth required pam_oath.so usersfile=/etc/wsacct-oath window=3 digits=6
 account required pam_unix.so
 """,
+    "machine": pam_service.text(pam_service.form()),
 }
 
 
@@ -57,9 +59,9 @@ def prepared(machine: Machine) -> Machine:
     return machine
 
 
-@pytest.fixture(scope="module")
-def changing(prepared: Machine, hubs: Hubs) -> Hub:
-    return hubs.start(config("change"))
+@pytest.fixture(scope="module", params=["change", "machine"])
+def changing(request: pytest.FixtureRequest, prepared: Machine, hubs: Hubs) -> Hub:
+    return hubs.start(config(request.param))
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,7 @@ def test_the_wrong_old_password_changes_nothing(changing: Hub, due: str) -> None
     page = browser.login(due, PASSWORD)
     page = answer(browser, page, old="something else", new=NEW, again=NEW)
     assert page.status == 403
-    assert "The password was not changed:" in words(page.text)
+    assert "The password was not changed. Was the current one right?" in words(page.text)
     assert {"username", "password"} <= set(fields(page))
     assert who(browser) == ""
     assert "Please choose a new password" in words(browser.login(due, PASSWORD).text)

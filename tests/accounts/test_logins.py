@@ -100,7 +100,7 @@ def test_the_password_of_another_account_that_differs_in_case_does_not_help(hub:
         ("wsacct-odd", "/usr/bin/env is not in /etc/shells"),
         ("wsacct-empty", "empty password"),
         ("wsacct-bart", "blocked_users"),
-        ("wsacct-locked", "PAM (authentication)"),
+        ("wsacct-locked", "PAM (authentication): Authentication failure (it is locked)"),
         ("wsacct-expired", "PAM (account)"),
     ],
 )

@@ -11,6 +11,7 @@ from accounts.conftest import PASSWORD, Hubs, Machine
 from accounts.test_login_pages import SECRET, answer, code, fields, who
 
 from hubs import Answer, Browser, Hub, words
+from workshop_hub import pam_service
 from workshop_hub.login_handler import REFUSED
 from workshop_hub.logins import LOCKS, UNUSABLE
 from workshop_hub.slowdown import PAIR
@@ -36,6 +37,7 @@ SERVICES = {
     + "auth required pam_oath.so usersfile=/etc/wsacct-oath window=3 digits=6\n",
     "rules": f"{UNIX}account required pam_access.so\naccount required pam_time.so\n",
     "nologin": f"{UNIX}account required pam_nologin.so\n",
+    "machine": pam_service.text(pam_service.form()),
 }
 
 
@@ -178,6 +180,21 @@ def test_what_the_right_password_of_an_account_out_of_use_is_told(
     assert Browser(ruled.root).login(name, PASSWORD).status == 200
 
 
+def test_what_the_machines_own_rules_make_of_an_account_that_has_expired(
+    prepared: Machine, hubs: Hubs
+) -> None:
+    """Debian has pam_deny answer in the place of pam_unix: the words are all there is."""
+    hub = start(hubs, "machine")
+    prepared.add("wsacct-old")
+    prepared.run("usermod", "--expiredate", "2001-01-01", "wsacct-old")
+    said = shown(Browser(hub.root).login("wsacct-old", PASSWORD))
+    assert said == (
+        "This account cannot be used now. The machine says: "
+        "Your account has expired; please contact your system administrator."
+    )
+    assert shown(Browser(hub.root).login("wsacct-old", "a guess")) == REFUSED
+
+
 # --- the machine's rules ------------------------------------------------------------------------
 
 
@@ -211,6 +228,6 @@ def test_why_the_machine_is_closed_is_told_after_the_right_password_alone(
     hub = start(hubs, "nologin")
     prepared.write("/etc/nologin", "Disks are\nchanged until ten <o'clock>.\n")
     said = shown(Browser(hub.root).login("wsacct-ola", PASSWORD))
-    assert "cannot be used now: Disks are changed until ten &lt;o&#39;clock&gt;. Please" in said
+    assert said.endswith("The machine says: Disks are changed until ten &lt;o&#39;clock&gt;.")
     assert shown(Browser(hub.root).login("wsacct-ola", "x")) == REFUSED
     prepared.run("rm", "/etc/nologin")

@@ -103,6 +103,14 @@ def test_a_hub_that_can_read_every_hash_is_warned(prepared: Machine, hubs: Hubs)
     assert enter(hub, "wsacct-una") == "wsacct-una"
 
 
+def test_a_pam_service_that_the_machine_lacks_is_named(prepared: Machine, hubs: Hubs) -> None:
+    hub = hubs.start(CONFIG.format("own") + "c.PAMAuthenticator.service = 'no-such'\n")
+    said = told(hub)
+    assert 'The machine has no PAM service "no-such"' in said
+    assert '"login"' in said
+    assert "workshop-hub pam-service" in said
+
+
 LISTEN = """
 import os, socket, sys
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -203,6 +211,18 @@ def test_the_shipped_service_logs_people_in(prepared: Machine, hubs: Hubs) -> No
         assert enter(hub, "wsacct-una") == ""
     finally:
         prepared.run("rm", "-f", "/etc/nologin", "/etc/pam.d/workshop-hub")
+
+
+def test_a_group_that_root_is_in_is_not_written_into_the_rule(prepared: Machine) -> None:
+    prepared.run("groupadd", "wsacct-ops")
+    units = [Path(sys.executable).with_name("workshop-hub"), "units", "--hub-user=wsacct-uhub"]
+    command = [*prepared.enter, *units, "--accounts=%wsacct-ops"]
+    assert "(%wsacct-ops) NOPASSWD" in subprocess.check_output(command, text=True)
+    prepared.run("usermod", "--append", "--groups", "wsacct-ops", "root")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    prepared.run("gpasswd", "--delete", "root", "wsacct-ops")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "could run servers as root" in done.stderr
 
 
 def test_doctor_says_it_too(prepared: Machine) -> None:

@@ -77,6 +77,7 @@ def test_a_later_run_adds_what_is_new(users: Users) -> None:
     said = users.good("add", CLASS, "--groups", "wsacct-course", "--expires", "2199-01-01")
     assert "2 made" in said
     assert "2 changed" in said
+    assert "wsacct-u1: changed; it expires on 2199-01-01, and did not before" in said
     assert {name: users.passwords()[name] for name in first} == first
     assert all(each["groups"] == ["wsacct-course"] for each in users.list().values())
     assert users.who_can_log_in(users.passwords()) == NAMES
@@ -90,7 +91,35 @@ def test_a_password_that_was_changed_is_left_and_is_not_on_the_sheet(users: User
     users.good("add", "wsacct-u1")
     assert set(users.sheet()) == NAMES
     assert users.who_can_log_in({"wsacct-u2": "a password of her own"}) == {"wsacct-u2"}
-    assert "the one you have chosen" in (users.folder / "workshop-accounts.html").read_text()
+    assert (
+        "the one you were given, or have chosen"
+        in (users.folder / "workshop-accounts.html").read_text()
+    )
+
+
+def test_what_another_sheet_knows_is_said_and_gets_no_slip_here(
+    users: Users, tmp_path: Path
+) -> None:
+    users.good("add", "wsacct-u{1..3}")
+    (tmp_path / "elsewhere").mkdir()
+    here, users.folder = users.folder, tmp_path / "elsewhere"
+    not_known = "2 of them are not on this sheet, workshop-accounts.csv: wsacct-u1, wsacct-u2."
+    said = users.run("add", "wsacct-u{1..2}")
+    assert said.code == 0
+    assert not_known in said.err
+    assert "Was a sheet made in another folder? --sheet names it." in said.err
+    assert list(users.folder.iterdir()) == []
+    users.good("passwd", "wsacct-u3")
+    said = users.run("add", CLASS)
+    assert not_known in said.err
+    assert set(users.sheet()) == {"wsacct-u3", "wsacct-u4"}
+    assert users.who_can_log_in(users.passwords()) == {"wsacct-u3", "wsacct-u4"}
+    users.folder = here
+    said = users.run("add", "wsacct-u{1..3}")
+    assert (said.code, said.err) == (0, "")
+    assert users.passwords()["wsacct-u3"] == ""
+    page = (users.folder / "workshop-accounts.html").read_text()
+    assert page.count("the one you were given, or have chosen") == 1
 
 
 def test_a_name_that_comes_back_does_not_have_the_old_password(users: Users) -> None:
@@ -148,8 +177,12 @@ def test_all_that_is_wrong_is_said_before_anything_is_done(users: Users, tmp_pat
         "wsacct-taken,,,\n"
         "wsacct-left,,,\n"
         "root,,,\n"
+        "wsacct-fine,tiny,,\n"
+        ",,Nobody,nowhere\n"
+        '"wsacct-open,,,\n'
+        "wsacct-few,\n"
     )
-    said = users.refused("add", "--csv", "people.csv")
+    said = users.refused("add", "--csv", "people.csv", "--expires", "2001-01-01")
     for words in (
         "line 3: 'wsacct-other': the machine has that account already",
         "line 4: '-rf' can be no name: it begins with '-'",
@@ -161,10 +194,29 @@ def test_all_that_is_wrong_is_said_before_anything_is_done(users: Users, tmp_pat
         "line 9: 'wsacct-taken': the machine has a group of that name",
         "line 10: 'wsacct-left': /home/wsacct-left is there already, of uid 0",
         "line 11: 'root': the machine has that account already",
-        "10 things are wrong; nothing was done",
+        "line 12: 'wsacct-fine' is in line 2 already",
+        "line 12: 'wsacct-fine': the password has 4 characters",
+        "line 13: the name is missing",
+        "line 13: The machine has no group 'nowhere'",
+        "line 14: a quote is opened in it, and not closed",
+        "line 15 has 2 fields; the first has 4",
+        "2001-01-01 is not in the future",
+        "17 things are wrong; nothing was done",
     ):
         assert words in said
-    assert "wsacct-fine" not in said
+    assert "line 2: " not in said
+
+
+def test_who_has_an_account_already_is_told_what_to_do_instead(users: Users) -> None:
+    users.machine.add("wsacct-ada")
+    said = users.refused("add", "wsacct-ada", "wsacct-ada", "daemon", "--groups", "nowhere")
+    assert "4 things are wrong" in said
+    assert "'wsacct-ada' is named twice" in said
+    assert "Choose another name; or, if it is this person's, let them log in with it" in said
+    assert "usermod --append --groups GROUP wsacct-ada" in said
+    assert "'daemon': the machine has that account already" in said
+    assert "GROUP daemon" not in said
+    users.machine.run("userdel", "--remove", "wsacct-ada")
 
 
 @pytest.mark.parametrize(
@@ -396,6 +448,7 @@ def test_a_signal_ends_it_between_two_people(
     done = users.run("add", CLASS, path=path)
     assert done.code == 1
     assert "3 made, 1 left, because a signal ended this" in done.out
+    assert done.err.splitlines() == ["Run the same command again to go on."]
     assert users.who_can_log_in(users.passwords()) == NAMES - {"wsacct-u4"}
 
 

@@ -42,7 +42,12 @@ def test_a_new_password(users: Users) -> None:
 
 
 def test_a_new_password_on_a_sheet_of_its_own(users: Users) -> None:
-    users.good("passwd", "wsacct-c2", "--sheet", "lost.html", "--url", "http://hub.example.org")
+    words = ("--sheet", "lost.html", "--url", "http://hub.example.org")
+    said = users.run("passwd", "wsacct-c2", *words)
+    assert said.code == 0
+    assert "1 of them is not on this sheet, lost.csv: wsacct-c2." in said.err
+    assert "--sheet names it" in said.err
+    assert users.run("passwd", "wsacct-c2", *words).err == ""
     assert list(users.sheet("lost")) == ["wsacct-c2"]
     assert users.who_can_log_in(users.passwords("lost")) == {"wsacct-c2"}
     assert users.who_can_log_in(users.passwords()) == {"wsacct-c1"}
@@ -62,12 +67,59 @@ def test_locked_and_unlocked(users: Users) -> None:
     assert users.who_can_log_in(users.passwords()) == {"wsacct-c1"}
 
 
+def test_a_new_password_opens_no_lock(users: Users) -> None:
+    users.good("lock", "wsacct-c1")
+    said = users.good("passwd", CLASS).splitlines()
+    assert "wsacct-c1: got a new password; it is locked, and stays so" in said
+    assert "wsacct-c2: got a new password" in said
+    assert "2 got a new password" in said
+    assert users.list()["wsacct-c1"]["state"] == "locked"
+    assert users.who_can_log_in(users.passwords()) == {"wsacct-c2"}
+    before = users.state()
+    users.good("add", CLASS)
+    assert users.state() == before
+    users.good("unlock", "wsacct-c1")
+    assert users.who_can_log_in(users.passwords()) == NAMES
+
+
 def test_expired_and_not(users: Users) -> None:
     users.good("expire", "wsacct-c1", "--on", "2001-02-03")
-    assert users.list()["wsacct-c1"]["expires"] == "2001-02-03"
+    users.good("expire", "wsacct-c2", "--on", "2199-02-03")
+    found = {name: (each["state"], each["expires"]) for name, each in users.list().items()}
+    assert found == {"wsacct-c1": ("expired", "2001-02-03"), "wsacct-c2": ("ready", "2199-02-03")}
+    assert "expired" in users.good("list").splitlines()[1].split()
     assert users.who_can_log_in(users.passwords()) == {"wsacct-c2"}
     users.good("expire", "wsacct-c1", "--on", "never")
     assert users.list()["wsacct-c1"]["expires"] is None
+    assert users.list()["wsacct-c1"]["state"] == "ready"
+    assert users.who_can_log_in(users.passwords()) == NAMES
+
+
+def test_nothing_but_expire_opens_what_has_expired(users: Users) -> None:
+    users.good("expire", "wsacct-c1", "--on", "2001-02-03")
+    users.good("lock", "wsacct-c1")
+    users.good("expire", "wsacct-c2", "--on", "2199-02-03")
+    before = users.state()
+    for _ in range(2):
+        said = users.good("add", CLASS, "--expires", "2199-12-31").splitlines()
+        stays = "has expired on 2001-02-03, and stays so"
+        command = "`workshop-hub users expire wsacct-c1 --on 2199-12-31` opens it"
+        assert f"wsacct-c1 {stays}: {command}." in said
+        keeps = "expires on 2199-02-03, and keeps that"
+        command = "`workshop-hub users expire wsacct-c2 --on 2199-12-31` changes it"
+        assert f"wsacct-c2 {keeps}: {command}." in said
+        assert "2 there already" in said
+        assert users.state() == before
+    assert f"wsacct-c1 {stays}" in users.good("add", CLASS)
+    said = users.good("add", CLASS, "--expires", "2199-12-31", "--dry-run")
+    assert f"wsacct-c1 {stays}" in said
+    assert "let it expire" not in said
+    said = users.good("passwd", "wsacct-c1")
+    assert "it is locked and it has expired on 2001-02-03, and stays so" in said
+    said = users.good("unlock", "wsacct-c1")
+    assert "wsacct-c1: unlocked; it has expired on 2001-02-03, and stays so" in said
+    assert users.who_can_log_in(users.passwords()) == {"wsacct-c2"}
+    users.good("expire", "wsacct-c1", "--on", "2199-12-31")
     assert users.who_can_log_in(users.passwords()) == NAMES
 
 
@@ -128,8 +180,10 @@ def test_removing_asks_first(users: Users) -> None:
     done = users.run("remove", CLASS, text="n\n")
     assert (done.code, users.state()) == (1, before)
     assert "2 accounts are to be removed, with all files in their homes" in done.out
+    assert "delete them on its admin page" not in done.out
     done = users.run("remove", CLASS, text="y\n")
     assert done.code == 0, done.err
+    assert "delete them on its admin page before the names are used again" in done.out
     for name in NAMES:
         assert users.machine.entry(name) is None
         users.machine.run("test", "!", "-e", f"/home/{name}")
@@ -175,7 +229,9 @@ def test_an_archive_is_roots_and_has_links_as_links(users: Users, tmp_path: Path
     )
     users.machine.run("chown", "-hR", "wsacct-c1:", "/home/wsacct-c1")
     folder = tmp_path / "archive"
-    assert "1 archived" in users.good("archive", "wsacct-c1", "--to", str(folder))
+    said = users.good("archive", "wsacct-c1", "--to", str(folder))
+    assert "1 archived" in said
+    assert "admin page" not in said
     (file,) = folder.iterdir()
     assert (file.stat().st_mode & 0o777, file.stat().st_uid) == (0o600, 0)
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -195,6 +251,7 @@ def test_archived_and_removed(users: Users, tmp_path: Path) -> None:
     users.machine.write("/home/wsacct-c2/file", "text")
     said = users.good("archive", "--remove", "--yes", CLASS, "--to", str(folder))
     assert "2 archived and removed" in said
+    assert "delete them on its admin page before the names are used again" in said
     assert not NAMES & set(users.list())
     (file,) = folder.glob("wsacct-c2-*")
     assert users.machine.run("tar", "-xOf", str(file), "wsacct-c2/file") == "text"

@@ -60,3 +60,12 @@ async def test_a_proxy_that_never_listens_is_told_and_none_is_left(tmp_path: Pat
     assert "Failed to start proxy" in told.value.log
     assert len(proxies(tmp_path)) == 2
     eventually_sync(lambda: not living(tmp_path), "the killed proxy is gone")
+
+
+async def test_a_demo_that_is_ended_while_its_proxy_starts_leaves_none(tmp_path: Path) -> None:
+    hub = hub_with_slow_proxy(tmp_path, failing=9)
+    start = asyncio.ensure_future(hub.start())
+    await asyncio.to_thread(eventually_sync, (tmp_path / "proxies").exists, "the proxy starts")
+    start.cancel()
+    await hub.stop()
+    eventually_sync(lambda: not living(tmp_path), "the killed proxy is gone")

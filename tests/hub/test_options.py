@@ -40,6 +40,10 @@ def override(options: str) -> str:
         ("c.Spawner.default_url = '//evil/'", ["default_url", "path"]),
         (override("{'backend': 'podman'}"), ['group_overrides["r"]', "'podman'"]),
         (override("{'mem_limt': '1G'}"), ['group_overrides["r"]', "mem_limt"]),
+        (
+            "c.Spawner.group_overrides = {'r': {'groups': ['r'], 'spawner_overrid': {}}}",
+            ['group_overrides["r"]', '"groups", "spawner_overrid"'],
+        ),
     ],
 )
 def test_a_wrong_option_ends_the_hubs_start_and_is_named(
@@ -51,6 +55,12 @@ def test_a_wrong_option_ends_the_hubs_start_and_is_named(
     message = next((x for x in hub.log.splitlines() if "Bad config encountered" in x), hub.log)
     for words in said:
         assert words in message
+
+
+def test_a_class_that_is_misspelt_is_told_at_the_hubs_start(make_hub: MakeHub) -> None:
+    hub = make_hub("c.WorkshopSpwner.cpu_limit = 2\nc.DockerSpawner.image = 'course'\n").start()
+    assert "nothing reads c.WorkshopSpwner.cpu_limit. Did you mean c.WorkshopSpawner?" in hub.log
+    assert "DockerSpawner" not in hub.log
 
 
 def test_a_group_varies_the_options_of_its_members(make_hub: MakeHub, user: str) -> None:

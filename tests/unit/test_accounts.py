@@ -141,3 +141,16 @@ def test_an_empty_field_in_shadow_is_an_empty_password(tmp_path: Path) -> None:
     assert not accounts.has_empty_password(name, shadow)
     assert not accounts.has_empty_password(name, tmp_path / "absent")
     assert not accounts.has_empty_password("no-such-account", shadow)
+
+
+def test_what_the_machines_own_file_has_is_known_without_a_directory(tmp_path: Path) -> None:
+    file = tmp_path / "passwd"
+    file.write_bytes(
+        b"root:x:0:0::/root:/bin/sh\nada:x:1001:1001::/home/ada:/bin/sh\n\xff:x:7:7:::\n"
+    )
+    assert accounts.in_passwd("root", file)
+    assert accounts.in_passwd("ada", file)
+    assert accounts.in_passwd("\udcff", file)
+    for name in ("ad", "da", "Ada", "x", "", "\ud800"):
+        assert not accounts.in_passwd(name, file)
+    assert not accounts.in_passwd("ada", tmp_path / "missing")

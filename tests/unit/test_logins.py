@@ -165,8 +165,8 @@ def test_whether_pam_locks_accounts(tmp_path: Path, files: dict[str, str], locks
 def test_what_pams_modules_say_is_told_where_nothing_better_is_known() -> None:
     said = "Disks are changed."
     verdict = pam.Verdict(7, "account", "Authentication failure", said=said)
-    assert logins.sentence(verdict).startswith(
-        "This account cannot be used now: Disks are changed."
+    assert logins.sentence(verdict) == (
+        "This account cannot be used now. The machine says: Disks are changed."
     )
     expired = pam.Verdict(pam.ACCOUNT_EXPIRED, "account", "it has", said=said)
     assert said not in logins.sentence(expired)

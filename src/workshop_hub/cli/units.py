@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +15,7 @@ import click
 from workshop_hub import logins
 from workshop_hub.cli.output import fail
 from workshop_hub.errors import ConfigError, WorkshopError
-from workshop_hub.system.accounts import find, group_name, uid_min
+from workshop_hub.system.accounts import find, find_or_none, group_name, uid_min
 from workshop_hub.systemd import (
     UNITS,
     WARM_SOCKET,
@@ -25,6 +28,9 @@ from workshop_hub.systemd import (
 )
 
 LAST_UID = 59999
+SUDO_WORD = re.compile("[A-Z][A-Z0-9_]*")
+"""What sudoers(5) takes for an alias, not for an account: ALL is everybody, and root."""
+
 CONFIG_LINES = ('launcher = "warm"', f'warm_socket = "{WARM_SOCKET}"')
 
 
@@ -38,6 +44,11 @@ CONFIG_LINES = ('launcher = "warm"', f'warm_socket = "{WARM_SOCKET}"')
     show_default=True,
     metavar="NAME",
     help="Account that servers may run as, or a group of them as %group. May be repeated.",
+)
+@click.option(
+    "--missing-ok",
+    is_flag=True,
+    help="Accept --accounts that the machine does not have yet: something makes them later.",
 )
 @click.option(
     "--launcher",
@@ -81,6 +92,7 @@ CONFIG_LINES = ('launcher = "warm"', f'warm_socket = "{WARM_SOCKET}"')
 def units(
     hub_user: str,
     names: tuple[str, ...],
+    missing_ok: bool,
     launcher: str,
     uids: str | None,
     pam: bool,
@@ -104,6 +116,8 @@ def units(
             warm=served_warm(names, uids) if launcher == "warm" else None,
             pam=Pam(logins.service(), group_name(find(hub_user).gid)) if pam else None,
         )
+        for name in names:
+            check_served(name, missing_ok=missing_ok)
         if output is None:
             show(site)
         else:
@@ -150,11 +164,56 @@ def install(site: Site, output: Path) -> None:
 
 def check_hub_user(name: str) -> None:
     """Raise WorkshopError unless the account exists and is not root."""
-    if find(name).uid == 0:
+    account = find_or_none(name)
+    if account is None:
+        raise ConfigError(
+            f'The machine has no account "{name}" for the hub.',
+            remedy="Make it: useradd --system --user-group --shell /usr/sbin/nologin "
+            f"{shlex.quote(name)}",
+        )
+    if account.uid == 0:
         raise ConfigError(
             "These files are for a hub that does not run as root.",
             remedy="Make an account for it: useradd --system --user-group jupyterhub",
         )
+
+
+def check_served(name: str, *, missing_ok: bool) -> None:
+    """Raise ConfigError where servers are not to run as `name`, an account or a %group."""
+    is_group = name.startswith("%")
+    found = roots_group(name[1:]) if is_group else roots_account(name)
+    if found is None and not missing_ok:
+        kind, command = ("group", "groupadd") if is_group else ("account", "useradd --create-home")
+        name = name.removeprefix("%")
+        raise ConfigError(
+            f'The machine has no {kind} "{name}" (--accounts).',
+            remedy=f"Correct the name, or make it first ({command} {name}); --missing-ok accepts "
+            "what something else makes later.",
+        )
+    if found:
+        raise ConfigError(
+            f"--accounts {name}: the hub, and whoever breaks into it, could run servers as root.",
+            remedy="Name accounts of people, or a group of them that root is not in.",
+        )
+
+
+def roots_account(name: str) -> bool | None:
+    """Say whether sudo would run servers as root for that name; None where there is no account."""
+    if SUDO_WORD.fullmatch(name):
+        return True
+    account = find_or_none(name)
+    return None if account is None else account.uid == 0
+
+
+def roots_group(name: str) -> bool | None:
+    """Say whether root is in the group; None where there is no such group."""
+    try:
+        group = grp.getgrnam(name)
+    except KeyError:
+        return None
+    accounts = [find_or_none(each) for each in {"root", *group.gr_mem}]
+    roots = [account for account in accounts if account and account.uid == 0]
+    return group.gr_gid == 0 or any(group.gr_gid in account.groups for account in roots)
 
 
 def write(file: SystemFile, root: Path) -> Path:

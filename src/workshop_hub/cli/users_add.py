@@ -12,7 +12,13 @@ from jupyterhub.traitlets import ByteSpecification
 from traitlets import TraitError
 
 from workshop_hub.cli.users_options import DRY, SHEET, URL
-from workshop_hub.cli.users_output import as_root, dry, go_through, print_sheet
+from workshop_hub.cli.users_output import (
+    as_root,
+    dry,
+    go_through,
+    print_sheet,
+    warn_of_other_sheet,
+)
 from workshop_hub.errors import UsersRefused, WorkshopError
 from workshop_hub.people import checks, making, preparing, quota, starter, wanted
 from workshop_hub.people.making import Tools
@@ -62,19 +68,30 @@ def add(
     """Make accounts with passwords, and a sheet to hand out.
 
     Nothing is done before everything was found to be right. Run again, it does what is missing:
-    for people who are new, and for accounts that a crash left half made. Passwords that were set
-    are not changed, nor is anything in a home that is there.
+    for people who are new, and for accounts that a crash left half made. Passwords, locks and days
+    of expiry that were set are not changed, nor is anything in a home that is there.
     """
-    people = people_of(names, csv_file)
-    settings, mount = settings_of(groups, expires, size, source, url)
+    problems: list[str] = []
+    people: list[Wanted] = []
+    with collecting(problems):
+        people = people_of(names, csv_file)
+    settings, mount = settings_of(groups, expires, size, source, url, problems)
+    files = None
     sheet = Sheet(sheet_place)
     with contextlib.ExitStack() as held:
         if not dry_run:
             held.enter_context(one_at_a_time())
-        sheet.read()
-        files = held.enter_context(starter.packed(source)) if source else None
-        plans = preparing.plans(people, settings, sheet, pattern=NAME_PATTERN)
+        with collecting(problems):
+            sheet.read()
+        with collecting(problems):
+            files = held.enter_context(starter.packed(source)) if settings.files else None
+        plans = preparing.plans(people, settings, sheet, pattern=NAME_PATTERN, problems=problems)
+        unknown = [plan.wanted.name for plan in plans if not plan.has_slip]
+        warn_of_other_sheet(
+            sheet, unknown, "Passwords that are not on it are not known here, and get no slip."
+        )
         if dry_run:
+            say_notes(plans)
             dry([(plan.wanted.name, plan.steps) for plan in plans])
         else:
             carry_out(plans, Tools(sheet, settings.address, mount, files))
@@ -82,16 +99,24 @@ def add(
 
 def carry_out(plans: list[Plan], tools: Tools) -> None:
     """Do what is planned, write the slips, and say how it went."""
-    tools.sheet.save()  # without the rows of accounts that are gone: their passwords are not reused
+    has_sheet = tools.sheet.csv.exists() or any(plan.has_slip for plan in plans)
+    if has_sheet:
+        tools.sheet.save()  # without accounts that are gone: their passwords are not reused
     making.ensure_group()
     tally = go_through(
         [(plan.wanted.name, partial(making.carry_out, plan, tools)) for plan in plans]
     )
+    say_notes(plans)
+    if has_sheet:
+        print_sheet(tools.sheet, tally)
+    tally.end()
+
+
+def say_notes(plans: list[Plan]) -> None:
+    """Say what is left as it is although something else was asked for."""
     for plan in plans:
         for note in plan.notes:
             click.echo(f"{plan.wanted.name} {note}.")
-    print_sheet(tools.sheet, tally)
-    tally.end()
 
 
 def people_of(names: tuple[str, ...], csv_file: Path | None) -> list[Wanted]:
@@ -102,13 +127,11 @@ def people_of(names: tuple[str, ...], csv_file: Path | None) -> list[Wanted]:
 
 
 def settings_of(
-    groups: str, expires: str, size: str, source: str, url: str
+    groups: str, expires: str, size: str, source: str, url: str, problems: list[str]
 ) -> tuple[Settings, Path | None]:
-    """Return what holds for everybody, and where quotas are set. UsersRefused with all problems."""
-    problems: list[str] = []
-    settings = Settings(
-        groups=tuple(dict.fromkeys(group for group in groups.split(",") if group)), address=url
-    )
+    """Return what holds for everybody, and where quotas are set. problems: gets what is wrong."""
+    every = tuple(dict.fromkeys(group for group in groups.split(",") if group))
+    files: tuple[str, ...] = ()
     if url and (reason := checks.address_problem(url)):
         problems.append(reason)
     day = limit = mount = None
@@ -120,11 +143,8 @@ def settings_of(
     with collecting(problems):
         if source:
             starter.check_source(source)
-    problems += checks.group_problems(settings.groups)
-    if problems:
-        raise UsersRefused.listing(problems)
-    files = (starter.name_of(source),) if source else ()
-    return Settings(settings.groups, day, limit, files, url), mount
+            files = (starter.name_of(source),)
+    return Settings(every, day, limit, files, url), mount
 
 
 @contextlib.contextmanager
@@ -132,6 +152,8 @@ def collecting(problems: list[str]) -> Iterator[None]:
     """Note an error among the problems, and go on."""
     try:
         yield
+    except UsersRefused as exc:
+        problems += exc.problems
     except WorkshopError as exc:
         problems.append(exc.sentence)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,13 @@ from rich.table import Table
 
 from workshop_hub.cli.output import wide_console
 from workshop_hub.cli.users_options import DRY, FORCE, NAMES, SHEET, URL
-from workshop_hub.cli.users_output import as_root, dry, go_through, print_sheet
+from workshop_hub.cli.users_output import (
+    as_root,
+    dry,
+    go_through,
+    print_sheet,
+    warn_of_other_sheet,
+)
 from workshop_hub.errors import UsersRefused
 from workshop_hub.people import checks, making, ours, passwords, preparing, programs
 from workshop_hub.people.making import Tools
@@ -57,7 +64,6 @@ def show(as_json: bool) -> None:
 
 def described(found: Found) -> dict[str, object]:
     """Return what there is to say of an account, for JSON. expires: as 2026-12-31, or None."""
-    day = found.secret.expires if found.secret else None
     return {
         "name": found.name,
         "uid": found.uid,
@@ -65,15 +71,17 @@ def described(found: Found) -> dict[str, object]:
         "home": found.home,
         "groups": own_groups(found),
         "state": state_of(found),
-        "expires": str(day) if day else None,
+        "expires": str(found.expires) if found.expires else None,
     }
 
 
 def state_of(found: Found) -> str:
-    """Say in a word whether the account's password can be used."""
+    """Say in a word whether the account's password can be used; of two reasons the wider one."""
     if found.secret is None or not found.secret.hash:
         return "half made"
-    return "locked" if found.secret.locked else "ready"
+    if found.expired:
+        return "expired"
+    return "locked" if found.locked else "ready"
 
 
 def own_groups(found: Found) -> list[str]:
@@ -93,15 +101,17 @@ def passwd(names: tuple[str, ...], sheet_place: Path, url: str, force: bool, dry
     if url and (reason := checks.address_problem(url)):
         raise UsersRefused(reason)
     sheet = Sheet(sheet_place)
-    if dry_run:
-        sheet.read()
-        found = ours.named(expand_all(names), force=force)
-        dry([(each.name, ["give it a new password"]) for each in found])
-        return
-    with one_at_a_time():
+    with contextlib.ExitStack() as held:
+        if not dry_run:
+            held.enter_context(one_at_a_time())
         sheet.read()
         found = ours.named(expand_all(names), force=force)
         sheet.rows = making.current(sheet.rows)
+        made_here = [each.name for each in found if each.ours]
+        warn_of_other_sheet(sheet, made_here, "New passwords are put on this one alone.")
+        if dry_run:
+            dry([(each.name, ["give it a new password"]) for each in found])
+            return
         preparing.forget_changed(sheet, {each.name for each in found})
         tools = Tools(sheet, url)
         tally = go_through([(each.name, partial(renew, each, tools)) for each in found])
@@ -110,9 +120,16 @@ def passwd(names: tuple[str, ...], sheet_place: Path, url: str, force: bool, dry
 
 
 def renew(found: Found, tools: Tools) -> str:
-    """Give an account a new password. UsersFailed."""
+    """Give an account a new password; one that is locked stays so. UsersFailed."""
     making.give_password(found, passwords.generate(), tools)
-    return "has a new password"
+    return f"got a new password{closed_still(found, locked=found.locked)}"
+
+
+def closed_still(found: Found, *, locked: bool) -> str:
+    """Say what keeps people out of an account after something was done to it; "" for nothing."""
+    reasons = ["it is locked"] if locked else []
+    reasons += [f"it has expired on {found.expires}"] if found.expired else []
+    return f"; {' and '.join(reasons)}, and stays so" if reasons else ""
 
 
 @click.command()
@@ -148,7 +165,7 @@ def unlock(names: tuple[str, ...], force: bool, dry_run: bool) -> None:
 def unlocked(found: Found) -> str:
     """Unlock an account's password. UsersFailed."""
     programs.run(["usermod", "--unlock", "--", found.name])
-    return "unlocked"
+    return f"unlocked{closed_still(found, locked=False)}"
 
 
 @click.command()

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from workshop_hub.cli.users_options import DRY, FORCE, NAMES
-from workshop_hub.cli.users_output import as_root, dry, go_through
+from workshop_hub.cli.users_output import Tally, as_root, dry, go_through
 from workshop_hub.errors import UsersRefused
 from workshop_hub.people import ending, ours
 from workshop_hub.people.names import expand_all
@@ -18,6 +18,8 @@ from workshop_hub.people.programs import one_at_a_time
 END = click.option(
     "--end-processes", is_flag=True, help="End what still runs, instead of refusing."
 )
+REMOVED, ARCHIVED_AND_REMOVED = "removed", "archived and removed"
+
 YES = click.option("--yes", is_flag=True, help="Do not ask before something is removed.")
 
 
@@ -61,7 +63,9 @@ def archive(
         found = ours.named([each.name for each in found], force=force)
         ending.prepare(folder)
         act = partial(archived, folder=folder, removing=remove, end_processes=end_processes)
-        go_through([(each.name, partial(act, each)) for each in found]).end()
+        tally = go_through([(each.name, partial(act, each)) for each in found])
+        say_what_remains(tally)
+        tally.end()
 
 
 def archived(found: Found, *, folder: Path, removing: bool, end_processes: bool) -> str:
@@ -74,7 +78,7 @@ def archived(found: Found, *, folder: Path, removing: bool, end_processes: bool)
         ending.settle(found, end_processes=end_processes)
         ending.archive(found, folder)
     ending.remove(found, end_processes=end_processes)
-    return "archived and removed"
+    return ARCHIVED_AND_REMOVED
 
 
 @click.command()
@@ -90,7 +94,8 @@ def remove(
     """Remove accounts with their homes and all that is in them.
 
     Names that the machine does not have are no error: they are removed already. What the people
-    have outside of their homes, and what the hub knows of them, stays.
+    have outside of their homes stays. So does what the hub knows of them: delete the users on its
+    admin page before the names are used again.
     """
     wanted = expand_all(names)
     found = ours.named(wanted, force=force, missing_ok=True)
@@ -104,13 +109,25 @@ def remove(
     with one_at_a_time():
         found = ours.named([each.name for each in found], force=force, missing_ok=True)
         act = partial(removed, end_processes=end_processes)
-        go_through([(each.name, partial(act, each)) for each in found]).end()
+        tally = go_through([(each.name, partial(act, each)) for each in found])
+        say_what_remains(tally)
+        tally.end()
 
 
 def removed(found: Found, *, end_processes: bool) -> str:
     """Remove an account. UsersFailed."""
     ending.remove(found, end_processes=end_processes)
-    return "removed"
+    return REMOVED
+
+
+def say_what_remains(tally: Tally) -> None:
+    """Say what is to be done in the hub, where accounts were removed: it is not ours to do."""
+    if tally.words[REMOVED] or tally.words[ARCHIVED_AND_REMOVED]:
+        click.echo(
+            "Who has logged in is a user of the hub still: delete them on its admin page before "
+            "the names are used again. A new account has another uid, which the hub refuses until "
+            "then."
+        )
 
 
 def confirm(found: list[Found], *, yes: bool, what: str) -> None:

@@ -7,7 +7,7 @@ import functools
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import ParamSpec
@@ -56,8 +56,11 @@ class Tally:
         click.echo(", ".join(said) or "nothing to do")
         for name, reason in self.failed.items():
             click.echo(f"{name}: {reason}", err=True)
-        if self.failed or self.left:
+        if self.failed:
             click.echo("Mend that, and run the same command again.", err=True)
+        elif self.left:
+            click.echo("Run the same command again to go on.", err=True)
+        if self.failed or self.left:
             sys.exit(1)
 
 
@@ -85,7 +88,8 @@ def _stopping() -> Iterator[_Stop]:
 def go_through(people: Sequence[tuple[str, Callable[[], str]]]) -> Tally:
     """Do something for each person; one for whom it fails does not keep it from the others.
 
-    people: names, and what is done, which returns a word for how it went.
+    people: names, and what is done, which returns a word for how it went; after "; " what is to
+    be known of that person alone, which is not counted.
     """
     tally = Tally(left=len(people))
     with _stopping() as stop, _shown(len(people)) as show:
@@ -94,7 +98,7 @@ def go_through(people: Sequence[tuple[str, Callable[[], str]]]) -> Tally:
                 break
             try:
                 word = act()
-                tally.words[word] += 1
+                tally.words[word.partition("; ")[0]] += 1
             except (WorkshopError, OSError) as exc:
                 word = "failed"
                 tally.failed[name] = str(exc)
@@ -112,7 +116,13 @@ def _shown(total: int) -> Iterator[Callable[[str, str], None]]:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=Console(), transient=True) as progress:
         task = progress.add_task("", total=total)
-        yield lambda name, word: progress.update(task, advance=1, description=f"{name}: {word}")
+
+        def show(name: str, word: str) -> None:
+            progress.update(task, advance=1, description=f"{name}: {word}")
+            if "; " in word:  # stays when the bar goes
+                progress.print(f"{name}: {word}", markup=False, highlight=False, soft_wrap=True)
+
+        yield show
 
 
 def dry(people: Sequence[tuple[str, Sequence[str]]]) -> None:
@@ -120,6 +130,20 @@ def dry(people: Sequence[tuple[str, Sequence[str]]]) -> None:
     for name, steps in people:
         click.echo(f"{name}: would {', '.join(steps)}" if steps else f"{name}: nothing to do")
     click.echo("Nothing was done (--dry-run).")
+
+
+def warn_of_other_sheet(sheet: Sheet, names: Iterable[str], then: str) -> None:
+    """Say which accounts of ours are not on the sheet. then: what that means."""
+    lacking = sheet.lacking(names)
+    if not lacking:
+        return
+    of_them = f"{len(lacking)} of them {'is' if len(lacking) == 1 else 'are'}"
+    listed = ", ".join(lacking[:5]) + (" ..." if len(lacking) > 5 else "")
+    click.echo(
+        f"{of_them} not on this sheet, {sheet.csv}: {listed}. {then} "
+        "Was a sheet made in another folder? --sheet names it.",
+        err=True,
+    )
 
 
 def print_sheet(sheet: Sheet, tally: Tally) -> None:

@@ -35,24 +35,15 @@ def require_root() -> None:
 def person_problems(
     wanted: Wanted, found: Found | None, *, pattern: str, homes: Path
 ) -> Iterator[str]:
-    """Say what keeps a person from having an account. pattern: what names must match.
+    """Say all that keeps a person from having an account. pattern: what names must match.
 
     homes: the folder in which new homes are made.
     """
-    reason = accounts.unsafe_name(wanted.name)
-    if not reason and not re.fullmatch(pattern, wanted.name):
-        reason = f"it does not match {pattern!r}"
-    if reason:
-        yield f"{wanted.where} can be no name: {reason}."
-        return
-    if found is not None:
-        if not found.ours and not found.half_made:
-            yield (
-                f"{wanted.where}: the machine has that account already, and it is not in the group "
-                f"{ours.GROUP}: `workshop-hub users` has not made it."
-            )
-    else:
-        yield from _in_the_way(wanted, homes / wanted.name)
+    if wanted.problem:
+        yield wanted.problem
+        if not wanted.name:
+            return
+    yield from _name_problems(wanted, found, pattern=pattern, homes=homes)
     if wanted.password and (reason := passwords.problem(wanted.password)):
         yield f"{wanted.where}: {reason}."
     if wanted.full_name and (reason := full_name_problem(wanted.full_name)):
@@ -60,6 +51,36 @@ def person_problems(
     for group in wanted.groups:
         if reason := group_problem(group):
             yield f"{wanted.where}: {reason}"
+
+
+def _name_problems(
+    wanted: Wanted, found: Found | None, *, pattern: str, homes: Path
+) -> Iterator[str]:
+    reason = accounts.unsafe_name(wanted.name)
+    if not reason and not re.fullmatch(pattern, wanted.name):
+        reason = f"it does not match {pattern!r}"
+    if not wanted.name:
+        yield f"{wanted.where}: the name is missing."
+    elif reason:
+        yield f"{wanted.where} can be no name: {reason}."
+    elif found is None:
+        yield from _in_the_way(wanted, homes / wanted.name)
+    elif not found.ours and not found.half_made:
+        yield _not_ours(wanted, found)
+
+
+def _not_ours(wanted: Wanted, found: Found) -> str:
+    """Say that the account is not one of ours, and what to do instead."""
+    said = (
+        f"{wanted.where}: the machine has that account already, and it is not in the group "
+        f"{ours.GROUP}: `workshop-hub users` has not made it. Choose another name"
+    )
+    if found.uid < max(1, accounts.uid_min()):
+        return f"{said}."
+    return (
+        f"{said}; or, if it is this person's, let them log in with it: usermod --append --groups "
+        f"GROUP {found.name}, with a group of the hub's allowed_groups that is not {ours.GROUP}."
+    )
 
 
 def _in_the_way(wanted: Wanted, home: Path) -> Iterator[str]:
@@ -125,7 +146,7 @@ def expiry(text: str) -> datetime.date:
     Days begin at midnight UTC, as shadow(5) counts them.
     """
     found = day(text)
-    if found <= datetime.datetime.now(datetime.timezone.utc).date():
+    if found <= ours.today():
         raise UsersRefused(f"{text} is not in the future: the accounts could never be used.")
     return found
 

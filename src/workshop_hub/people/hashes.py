@@ -1,4 +1,4 @@
-"""Say whether a password is the one behind a hash of shadow(5), as the machine's own crypt(3) does.
+"""Hashes of shadow(5), by the machine's own crypt(3): which password is behind one, and new ones.
 
 Not by PAM: a wrong one there counts against the person (pam_faillock), and is waited for.
 """
@@ -18,20 +18,37 @@ def fits(password: str, hashed: str) -> bool:
     """Say whether the password has this hash; False for no hash. UsersRefused without crypt(3)."""
     if not hashed:
         return False
-    crypt = _crypt()
+    crypt = _function("crypt", ctypes.c_char_p, ctypes.c_char_p)
     made = crypt(password.encode(), hashed.encode("utf-8", "surrogateescape"))
     return made is not None and hmac.compare_digest(made, hashed.encode("utf-8", "surrogateescape"))
 
 
-def _crypt() -> ctypes._NamedFuncPointer:
-    for name in LIBRARIES:
+def make(password: str) -> str:
+    """Return a new hash of the password, by the method that crypt_gensalt(3) prefers. UsersRefused.
+
+    Its salt is from the system's random source.
+    """
+    crypt = _function("crypt", ctypes.c_char_p, ctypes.c_char_p)
+    gensalt = _function(
+        "crypt_gensalt", ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_int
+    )
+    salt = gensalt(None, 0, None, 0)
+    made = crypt(password.encode(), salt) if salt else None
+    if not made or made.startswith(b"*"):  # crypt(3) says so that it failed
+        raise UsersRefused("The machine's crypt library made no hash of a password.")
+    return str(made.decode("ascii"))
+
+
+def _function(name: str, *arguments: type) -> ctypes._NamedFuncPointer:
+    for library in LIBRARIES:
         try:
-            crypt = ctypes.CDLL(name).crypt
+            found: ctypes._NamedFuncPointer = getattr(ctypes.CDLL(library), name)
         except (OSError, AttributeError):
             continue
-        crypt.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
-        crypt.restype = ctypes.c_char_p
-        return crypt
+        found.argtypes = arguments
+        found.restype = ctypes.c_char_p
+        return found
     raise UsersRefused(
-        "The machine's crypt library was not found.", remedy="Install libcrypt1 or libxcrypt."
+        f"The machine's crypt library, with {name}(3), was not found.",
+        remedy="Install libcrypt1 or libxcrypt.",
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workshop_hub.errors import UsersFailed
-from workshop_hub.people import ours, passwords, programs, quota, starter
+from workshop_hub.people import hashes, ours, passwords, programs, quota, starter
 from workshop_hub.people.ours import Found
 from workshop_hub.people.plan import Plan
 from workshop_hub.people.sheet import Row, Sheet
@@ -60,7 +60,10 @@ def carry_out(plan: Plan, tools: Tools) -> str:
     if plan.set_password:
         give_password(found, plan.wanted.password or passwords.generate(), tools)
         return "made" if plan.make else "completed"
-    record(found, plan.password, tools)
+    if plan.password or name in tools.sheet.rows:
+        record(found, plan.password, tools)  # a slip of what this sheet never knew is of no use
+    if plan.expires:
+        return f"changed; it expires on {plan.expires}, and did not before"
     return "changed" if plan.steps else "there already"
 
 
@@ -133,9 +136,16 @@ def set_expiry(name: str, day: str) -> None:
 
 
 def give_password(found: Found, password: str, tools: Tools) -> None:
-    """Write a password down, and then set it. UsersFailed."""
+    """Write a password down, and then set it. UsersFailed.
+
+    Behind the `!` of a locked account, where it is: chpasswd(8) would open it.
+    """
+    if found.locked:
+        words, text = ["chpasswd", "--encrypted"], f"{found.name}:!{hashes.make(password)}\n"
+    else:
+        words, text = ["chpasswd"], f"{found.name}:{password}\n"
     record(found, password, tools)
-    programs.run(["chpasswd"], text=f"{found.name}:{password}\n")
+    programs.run(words, text=text)
     secret = ours.secret(found.name)
     if secret is None or not secret.hash:
         raise UsersFailed("chpasswd ended without an error, and no password was set.")

@@ -25,10 +25,15 @@ def expand_all(patterns: Iterable[str]) -> list[str]:
     twice = sorted({name for name in names if names.count(name) > 1}) if len(names) <= MOST else []
     problems += [f"{name!r} is named twice." for name in twice]
     if len(names) > MOST:
-        problems.append(f"These are {len(names)} names; at most {MOST} can be given at once.")
+        problems.append(too_many(len(names)))
     if problems:
         raise UsersRefused.listing(problems)
     return names
+
+
+def too_many(count: int) -> str:
+    """Say that these are more names than one command takes."""
+    return f"These are {count} names; at most {MOST} can be given at once."
 
 
 def expand(pattern: str) -> list[str]:

@@ -63,6 +63,26 @@ class Found:
         unset = self.secret is None or not self.secret.hash
         return unset and (self.ours or (self.marked and self.uid >= max(1, accounts.uid_min())))
 
+    @property
+    def locked(self) -> bool:
+        """Whether a password is set, and cannot be used: a half-made account is not locked."""
+        return bool(self.secret and self.secret.hash and self.secret.locked)
+
+    @property
+    def expires(self) -> datetime.date | None:
+        """The first day on which it cannot be used; None for never."""
+        return self.secret.expires if self.secret else None
+
+    @property
+    def expired(self) -> bool:
+        """Whether that day has come."""
+        return self.expires is not None and self.expires <= today()
+
+
+def today() -> datetime.date:
+    """Return the day that it is for shadow(5), whose days begin at midnight UTC."""
+    return datetime.datetime.now(datetime.timezone.utc).date()
+
 
 def find(name: str) -> Found | None:
     """Return the account called `name`; None where there is none. Root's to ask; may block."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from workshop_hub.people.ours import GROUP, Found
@@ -46,6 +46,11 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     @property
+    def has_slip(self) -> bool:
+        """Whether a password that is known can be handed out."""
+        return self.set_password or bool(self.password)
+
+    @property
     def steps(self) -> list[str]:
         """What is done, in words; empty where nothing is to do."""
         said = []
@@ -73,7 +78,8 @@ def plan(
     """Return what is to do.
 
     files: those of the starter files that the home lacks. known: the password that the account is
-    known to have, by the sheet or the list of people; "" for none.
+    known to have, by the sheet or the list of people; "" for none. A day of expiry that an account
+    has is left alone, as its password is: somebody may have closed it, or keep it open, by that.
     """
     groups = tuple(dict.fromkeys((GROUP, *settings.groups, *wanted.groups)))
     if found is None or found.half_made:
@@ -83,24 +89,36 @@ def plan(
             make=found is None,
             mend=found is not None,
             groups=groups,
-            expires=settings.expires,
+            expires=None if found and found.expires else settings.expires,
             quota=settings.quota,
             files=tuple(files),
             set_password=True,
+            notes=tuple(_of_expiry(found, settings.expires)),
         )
     notes = []
     if wanted.password and known != wanted.password:
         notes.append("has another password than the given one, and keeps it")
-    if found.secret and found.secret.locked:
+    if found.locked:
         notes.append("is locked, and stays so")
-    now = found.secret.expires if found.secret else None
+    notes += _of_expiry(found, settings.expires)
     return Plan(
         wanted,
         found,
         groups=tuple(group for group in groups if group not in found.groups),
-        expires=settings.expires if settings.expires != now else None,
+        expires=None if found.expires else settings.expires,
         quota=settings.quota,
         files=tuple(files),
         password=known,
         notes=tuple(notes),
     )
+
+
+def _of_expiry(found: Found | None, day: datetime.date | None) -> Iterator[str]:
+    """Say when it expires, where that is not what was asked for. day: None for nothing asked."""
+    if found is None:
+        return
+    command = f"workshop-hub users expire {found.name} --on {day or 'never'}"
+    if found.expired:
+        yield f"has expired on {found.expires}, and stays so: `{command}` opens it"
+    elif day and found.expires and found.expires != day:
+        yield f"expires on {found.expires}, and keeps that: `{command}` changes it"

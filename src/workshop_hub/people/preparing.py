@@ -13,20 +13,25 @@ from workshop_hub.people.wanted import Wanted
 
 
 def plans(
-    people: Sequence[Wanted], settings: Settings, sheet: Sheet, *, pattern: str
+    people: Sequence[Wanted],
+    settings: Settings,
+    sheet: Sheet,
+    *,
+    pattern: str,
+    problems: Sequence[str] = (),
 ) -> list[Plan]:
     """Return what is to do for each of them. UsersRefused with all that is wrong.
 
     sheet: as it was read. It forgets what does not hold any more; nothing is written.
-    pattern: what names must match.
+    pattern: what names must match. problems: what is known to be wrong already.
     """
     homes = checks.homes_folder()
     found = {each.name: ours.find(each.name) for each in people if _may_exist(each.name)}
-    problems = list(checks.group_problems(settings.groups))
+    wrong = [*problems, *checks.group_problems(settings.groups)]
     for each in people:
-        problems += checks.person_problems(each, found.get(each.name), pattern=pattern, homes=homes)
-    if problems:
-        raise UsersRefused.listing(problems)
+        wrong += checks.person_problems(each, found.get(each.name), pattern=pattern, homes=homes)
+    if wrong:
+        raise UsersRefused.listing(list(dict.fromkeys(wrong)))
     sheet.rows = making.current(sheet.rows)
     forget_changed(sheet, {each.name for each in people})
     return [_plan(each, found[each.name], settings, sheet) for each in people]

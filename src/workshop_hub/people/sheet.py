@@ -54,6 +54,10 @@ class Sheet:
         if record:
             self.rows = {row.name: row for row in _rows(self.csv, record)}
 
+    def lacking(self, names: Iterable[str]) -> list[str]:
+        """Return those of the names that are not on it."""
+        return [name for name in names if name not in self.rows]
+
     def put(self, row: Row) -> None:
         """Add a person's row, or replace it, and have it on the disk. UsersFailed."""
         self.rows[row.name] = row

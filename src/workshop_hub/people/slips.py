@@ -13,8 +13,8 @@ import segno
 MARK = '<meta name="generator" content="workshop-hub users">'
 """By which a page is known to be one of ours."""
 
-CHOSEN = "the one you have chosen"
-"""In the place of a password that is not known any more."""
+UNKNOWN = "the one you were given, or have chosen"
+"""In the place of a password that is not known any more: changed since, or renewed elsewhere."""
 
 ONE_LINE, BESIDE = 32, 20
 """Letters that fit in a line, and in one beside the QR code."""
@@ -79,7 +79,7 @@ def _slip(slip: Slip) -> str:
     # an address may be broken where it cannot be misread
     address = re.sub(r"([/.])", r"\1<wbr>", escape(slip.address))
     name = _field("Name", escape(slip.name), slip.name)
-    password = escape(slip.password) if slip.password else f"<em>{CHOSEN}</em>"
+    password = escape(slip.password) if slip.password else f"<em>{UNKNOWN}</em>"
     beside = [_field("Address", address, "")] if address else []
     below = [_field("Password", password, slip.password)]
     if len(slip.name) <= BESIDE:

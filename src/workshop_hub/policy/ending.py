@@ -77,7 +77,10 @@ def _cause(exit_code: int | None, oom_kills: int, limits: Limits) -> str:
             "Start it again and work with less data at once, or ask for more memory."
         )
     if exit_code is None:
-        return "It ended, and nothing on the machine tells why: perhaps the machine was restarted."
+        return (
+            "Either all of it was killed from outside of the hub, or the machine was restarted: "
+            "nothing is left that tells why."
+        )
     if exit_code == 0:
         return "It shut itself down (exit code 0)."
     if exit_code > 128:

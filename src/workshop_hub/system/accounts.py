@@ -8,13 +8,13 @@ import os
 import pwd
 import unicodedata
 from collections.abc import Callable, Iterable, Set
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from workshop_hub.errors import AccountRefused, WorkshopError
+from workshop_hub.system.daemon_threads import DaemonThreads
 from workshop_hub.system.deadline import within
 
 T = TypeVar("T")
@@ -42,8 +42,8 @@ THREADS = 64
 """Look-ups of a kind at the same time. A look-up that a directory does not answer keeps its thread
 until glibc's module for that directory gives up: nothing else can end it."""
 
-_OWN = ThreadPoolExecutor(THREADS, thread_name_prefix="accounts")
-_OTHERS = ThreadPoolExecutor(THREADS, thread_name_prefix="accounts-elsewhere")
+_OWN = DaemonThreads(THREADS, "accounts")
+_OTHERS = DaemonThreads(THREADS, "accounts-elsewhere")
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,8 @@ async def off_loop(call: Callable[[], T], *, name: str = "", deadline: float = 1
     deadline: seconds. Raises WorkshopError where the answer does not come in time.
     """
     pool = _OWN if not name or in_passwd(name) else _OTHERS
-    future = asyncio.get_running_loop().run_in_executor(pool, call)
     try:
-        return await within(deadline, future)
+        return await within(deadline, asyncio.wrap_future(pool.submit(call)))
     except TimeoutError as exc:
         raise WorkshopError(
             f"The machine's user database did not answer within {deadline:g} seconds.",

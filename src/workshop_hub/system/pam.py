@@ -19,6 +19,10 @@ ACCOUNT_EXPIRED, MUST_CHANGE, DENIED, PASSWORD_EXPIRED = 13, 12, 6, 27
 """Answers of the account phase: PAM_ACCT_EXPIRED, PAM_NEW_AUTHTOK_REQD, PAM_PERM_DENIED and
 PAM_AUTHTOK_EXPIRED (_pam_types.h of Linux-PAM)."""
 
+OLD_PASSWORD_WRONG = frozenset({7, 20, 21})
+"""What the change of a password ends with where the old one was wrong: PAM_AUTH_ERR,
+PAM_AUTHTOK_ERR and PAM_AUTHTOK_RECOVERY_ERR, as modules and the rules around them have it."""
+
 SECRET_MAX = 512
 """Bytes of a password at most: PAM_MAX_RESP_SIZE of pam_appl.h."""
 

@@ -85,7 +85,12 @@ def is_free(ip: str, port: int) -> bool:
 
 def check_range(first: int, last: int, ephemeral: Path = EPHEMERAL) -> None:
     """Raise ConfigError for a range that no server should be given ports of."""
-    if not 1024 <= first <= last <= 65535:
+    if first > last:
+        raise ConfigError(
+            f"port_range is ({first}, {last}): the first port is above the last.",
+            remedy=f"Write ({last}, {first}).",
+        )
+    if first < 1024 or last > 65535:
         raise ConfigError(
             f"port_range is ({first}, {last}); it must lie between 1024 and 65535.",
             remedy="For example (20000, 29999).",

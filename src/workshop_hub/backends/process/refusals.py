@@ -22,7 +22,10 @@ _KINDS: dict[str, tuple[type[WorkshopError], str]] = {
         AccountRefused,
         "Ask the administrator to create it, or to hand it to the account.",
     ),
-    "full": (AccountRefused, "Delete what is not needed, or ask the administrator for more space."),
+    "full": (
+        AccountRefused,
+        "Ask the administrator for more space, or delete what is not needed in another way (ssh).",
+    ),
     "outside": (
         DirectoryRefused,
         "Choose a folder inside, or ask the administrator to add to allowed_roots.",
@@ -31,7 +34,10 @@ _KINDS: dict[str, tuple[type[WorkshopError], str]] = {
         DirectoryRefused,
         "Create it, or ask the administrator to set create_notebook_dir.",
     ),
-    "directory": (DirectoryRefused, "Choose another folder."),
+    "directory": (
+        DirectoryRefused,
+        "Move what is in the way there, or ask the administrator for another folder.",
+    ),
     "program": (ConfigError, "Set cmd to its full path, or PATH in environment."),
     "string": (ConfigError, 'Give cmd as a list: ["program", "argument"].'),
     "closed": (
