@@ -34,6 +34,9 @@ class PamSession(PamAccess):
         """,
     ).tag(config=True)
 
+    _may_be_left_over = False
+    """Whether a session may be open whose server has ended."""
+
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
         """Open a session for the server that is about to start; refuse the start without it."""
         if not self.open_sessions:
@@ -50,7 +53,9 @@ class PamSession(PamAccess):
         """Close the session of a server that has ended, or has not come to be."""
         if self.open_sessions or session_files.are_used():
             async with self._session_lock(user.name, spawner.name):
-                await self._close_session(user.settings, user.name, spawner.name)
+                answered = await self._close_session(user.settings, user.name, spawner.name)
+            if answered and self._may_be_left_over:
+                in_background(self._close_left_over(self.parent))
 
     def check_allow_config(self) -> None:
         """Close, once the hub runs, the sessions of servers that ended without it."""
@@ -83,21 +88,28 @@ class PamSession(PamAccess):
             remedy="Ask the administrator to look at the hub's log and at the machine's.",
         )
 
-    async def _close_session(self, settings: Any, name: str, server: str) -> None:
-        """Close one session; what fails is for the log, as the server has ended."""
+    async def _close_session(self, settings: Any, name: str, server: str) -> bool:
+        """Close one session; say whether the broker answered.
+
+        What fails is for the log, as the server has ended. Where there is no broker now, the
+        session is closed when there is one again, and another server ends.
+        """
         try:
             order = self._order("close", settings, name, server)
             answer = await self.broker.carry_out(order, timeout=TIMEOUT)
         except WorkshopError as exc:
             self.log.error("The PAM session of %s:%s may still be open: %s", name, server, exc)
-            return
+            self._may_be_left_over = True
+            return False
         if answer["code"] != 0:
             self.log.error("The PAM session of %s:%s: %s", name, server, _reason(answer))
+        return True
 
     async def _close_left_over(self, app: Any) -> None:
         if not await running_hub.listens(app):
             return
         settings = app.tornado_settings
+        self._may_be_left_over = False
         try:
             order = self._order("list", settings, "", "")
             answer = await self.broker.carry_out(order, timeout=TIMEOUT)
@@ -105,6 +117,7 @@ class PamSession(PamAccess):
                 raise WorkshopError(f"{_reason(answer)}.")
         except WorkshopError as exc:
             self.log.error("Could not look for left-over PAM sessions: %s", exc)
+            self._may_be_left_over = True
             return
         for name, server in answer["sessions"]:
             async with self._session_lock(name, server):

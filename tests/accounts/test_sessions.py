@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,25 @@ def test_a_hub_that_is_not_root_and_another_spawner(prepared: Machine, hubs: Hub
     assert [note[:3] for note in notes(prepared)[1:]] == [closed], hub.log[-4000:]
     failed = hub.start_server("wsacct-sid")[-1]
     assert "The server room is closed" in failed["message"]
+    without_a_broker(prepared, hub)
+
+
+def without_a_broker(machine: Machine, hub: Hub) -> None:
+    """The sessions of servers that end meanwhile are closed once there is one again."""
+    machine.write(NOTES, "", "666")
+    assert is_ready(hub.start_server("wsacct-sue"))
+    assert is_ready(hub.start_server("wsacct-sam"))
+    machine.run("mv", SUDOERS, "/etc/wsacct-no-rule")
+    assert hub.process
+    for pid in processes.descendants(hub.process.pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if "pam_broker" in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGKILL)
+    hub.stop_server("wsacct-sue")
+    assert "The PAM session of wsacct-sue: may still be open" in hub.log
+    machine.run("mv", "/etc/wsacct-no-rule", SUDOERS)
+    hub.stop_server("wsacct-sam")
+    expected = {("close_session", note[1], note[2]) for note in notes(machine)[:2]}
+    eventually_sync(
+        lambda: {tuple(note[:3]) for note in notes(machine)[2:]} == expected, "both are closed"
+    )

@@ -129,7 +129,7 @@ def _told(path: Path) -> tuple[Kept, int] | None:
         return None
     with suppress(ProcessLookupError):
         process = os.pidfd_open(kept.pid)
-        if kept.is_kept:  # else the number may be another process's by now
+        if kept.is_kept:  # else the number is another process's by now
             signal.pidfd_send_signal(process, signal.SIGTERM)
             return kept, process
         os.close(process)

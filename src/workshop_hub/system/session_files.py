@@ -17,6 +17,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from workshop_hub.system import processes
+
 FOLDER = Path("/run/workshop-hub/sessions")
 """Of keepers that are root, for root alone."""
 
@@ -47,18 +49,20 @@ class Session:
 class Kept:
     """A session that is kept.
 
-    file: open; whoever was given this closes it. pid: its keeper's.
+    file: open; whoever was given this closes it. pid, start_time: its keeper's (processes.stat).
     """
 
     path: Path
     file: int
     pid: int
+    start_time: int
     session: Session
 
     @property
     def is_kept(self) -> bool:
-        """Whether its keeper still runs."""
-        return not _take(self.file)
+        """Whether its keeper runs, and not another process under its number."""
+        found = processes.stat(self.pid)
+        return found is not None and found.start_time == self.start_time
 
     def outcome(self) -> dict[str, Any]:
         """Return what the keeper has written down at its end; empty where it could not."""
@@ -117,7 +121,8 @@ def claim(session: Session) -> int:
     try:
         if not _take(file):
             raise FileExistsError(draft)
-        record = {"pid": os.getpid(), "session": astuple(session)}
+        own = processes.stat(os.getpid())
+        record = [os.getpid(), own.start_time if own else 0, astuple(session)]
         os.write(file, json.dumps(record).encode() + b"\n")
         os.link(draft, session.path)
     except BaseException:
@@ -146,9 +151,9 @@ def find(path: Path) -> Kept | None:
     except FileNotFoundError:
         return None
     if not _take(file):
-        with suppress(OSError, ValueError, IndexError, KeyError, TypeError):
-            record = json.loads(_lines(file)[0])
-            return Kept(path, file, int(record["pid"]), Session(*record["session"]))
+        with suppress(OSError, ValueError, IndexError, TypeError):
+            pid, start_time, session = json.loads(_lines(file)[0])
+            return Kept(path, file, pid, start_time, Session(*session))
     else:
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(file).st_ino:
