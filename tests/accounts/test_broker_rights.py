@@ -286,6 +286,27 @@ async def test_orders_about_sessions_make_no_guess_come_earlier(keeper: Broker) 
     assert clock() - began >= first.delay
 
 
+async def test_guesses_at_a_name_neither_keep_its_owner_out_nor_his_session_open(
+    prepared: Machine,
+) -> None:
+    """Nor do guesses that were given up keep the owner from logging in."""
+    prepared.write("/etc/pam.d/wsacct-kept", "session required pam_permit.so\n")
+    rules = ("--service", "wsacct-kept", "--service", "wsacct-slow")
+    broker = Broker(command(prepared, *rules), at_once=16)
+    guesses = [
+        asyncio.ensure_future(ask(broker, "wsacct-rita", "wrong", "wsacct-slow")) for _ in range(12)
+    ]
+    sent_away, waiting = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
+    assert all(isinstance(each.exception(), WorkshopError) for each in sent_away)
+    for what in ("open", "close"):
+        assert (await broker.carry_out(session(what, "wsacct-rita"), timeout=60))["code"] == 0
+    for each in waiting:
+        each.cancel()
+    await asyncio.wait(waiting)
+    assert (await ask(broker, "wsacct-rita", service="wsacct-slow")).granted
+    await broker.close()
+
+
 KEPT = ("--service", "wsacct-kept", "--hub-user", "wsacct-rhub")
 
 

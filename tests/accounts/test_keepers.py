@@ -24,9 +24,14 @@ HUB = "0123456789ab"
 NOTES = "/home/wsacct-notes"
 FOLDER = "/run/workshop-hub/sessions"
 HANGS = "/bin/sleep 8642"
+GO_ON = "/home/wsacct-go-on"
 
 WITNESS = f"""#!/bin/sh
 echo "$PAM_TYPE $PAM_USER $PPID $PAM_RHOST" >>{NOTES}
+"""
+
+WAITS = f"""#!/bin/sh
+until [ -e {GO_ON} ]; do sleep 0.1; done
 """
 
 SERVICES = {
@@ -39,6 +44,8 @@ SERVICES = {
     f"session required pam_exec.so quiet type=close_session {HANGS}\n",
     "stuck": f"session required pam_exec.so quiet type=open_session {HANGS}\n",
     "open": "session required pam_permit.so\n",
+    "waits": "session required pam_permit.so\n"
+    "session required pam_exec.so quiet type=close_session /etc/wsacct-waits\n",
     "hasty": "auth required pam_unix.so nodelay\naccount required pam_unix.so\n",
 }
 
@@ -49,14 +56,15 @@ def prepared(machine: Machine) -> Machine:
         rest = "auth required pam_permit.so\naccount required pam_permit.so\n"
         machine.write(f"/etc/pam.d/wsacct-{name}", text if name == "hasty" else rest + text)
     machine.write("/etc/wsacct-witness", WITNESS, "755")
+    machine.write("/etc/wsacct-waits", WAITS, "755")
     machine.write("/etc/wsacct-variables", "KRB5CCNAME=FILE:/tmp/wsacct-cc\n")
     for name in ("wsacct-kim", "wsacct-kit"):
         machine.add(name)
     return machine
 
 
-def new_broker(machine: Machine) -> Broker:
-    return Broker([*machine.enter, sys.executable, "-I", "-m", pam_broker.__name__])
+def new_broker(machine: Machine, **more: int) -> Broker:
+    return Broker([*machine.enter, sys.executable, "-I", "-m", pam_broker.__name__], **more)
 
 
 @pytest.fixture
@@ -274,6 +282,30 @@ async def test_logins_go_on_beside_sessions(broker: Broker) -> None:
     await order(broker, "open")
     assert (await log_in(broker, "hasty", name="wsacct-kim")).granted
     assert not (await log_in(broker, "hasty", "something else", name="wsacct-kim")).granted
+
+
+async def test_a_login_does_not_wait_for_sessions_that_close_slowly(prepared: Machine) -> None:
+    """And all of them are closed, however many there are."""
+    broker = new_broker(prepared, at_once=1)
+    prepared.run("rm", "-f", GO_ON)
+    servers = [str(number) for number in range(40)]
+    opened = [order(broker, "open", server=each, service="waits") for each in servers]
+    assert {answer["code"] for answer in await asyncio.gather(*opened)} == {0}
+    closes = [
+        asyncio.ensure_future(order(broker, "close", server=each, service="waits"))
+        for each in servers
+    ]
+
+    async def begun() -> bool:
+        return bool(processes_of("/etc/wsacct-waits"))
+
+    await eventually(begun, "a session is being closed")
+    assert (await log_in(broker, "hasty", name="wsacct-kim")).granted
+    assert not any(each.done() for each in closes)
+    prepared.write(GO_ON, "")
+    assert {answer["code"] for answer in await asyncio.gather(*closes)} == {0}
+    assert await listed(broker) == []
+    await broker.close()
 
 
 async def test_a_hub_that_is_not_root_may_keep_what_pam_lets_it(prepared: Machine) -> None:
