@@ -42,6 +42,8 @@ SERVICES = {
     "session required pam_succeed_if.so quiet user != wsacct-kit\n",
     "hangs": "session required pam_permit.so\n"
     f"session required pam_exec.so quiet type=close_session {HANGS}\n",
+    "dies": "session required pam_permit.so\n"
+    "session required pam_exec.so quiet type=close_session /etc/wsacct-killer\n",
     "stuck": f"session required pam_exec.so quiet type=open_session {HANGS}\n",
     "open": "session required pam_permit.so\n",
     "waits": "session required pam_permit.so\n"
@@ -57,6 +59,7 @@ def prepared(machine: Machine) -> Machine:
         machine.write(f"/etc/pam.d/wsacct-{name}", text if name == "hasty" else rest + text)
     machine.write("/etc/wsacct-witness", WITNESS, "755")
     machine.write("/etc/wsacct-waits", WAITS, "755")
+    machine.write("/etc/wsacct-killer", "#!/bin/sh\nkill -KILL $PPID\n", "755")
     machine.write("/etc/wsacct-variables", "KRB5CCNAME=FILE:/tmp/wsacct-cc\n")
     for name in ("wsacct-kim", "wsacct-kit"):
         machine.add(name)
@@ -265,6 +268,40 @@ async def test_a_close_that_hangs_is_ended_with_what_it_started(broker: Broker) 
     assert "PAM did not close it in" in answer["message"]
     assert processes_of(HANGS) == []
     assert await listed(broker) == []
+
+
+async def test_a_keeper_that_dies_while_it_closes_has_not_closed(broker: Broker) -> None:
+    assert (await order(broker, "open", service="dies"))["code"] == 0
+    answer = await order(broker, "close", service="dies")
+    assert answer["code"] != 0
+    assert "its process ended before it was closed" in answer["message"]
+    assert await listed(broker) == []
+
+
+async def test_more_sessions_than_files_can_be_open_are_closed_when_the_machine_stops(
+    broker: Broker, prepared: Machine
+) -> None:
+    servers = map(str, range(30))
+    opened = await asyncio.gather(*(order(broker, "open", server=each) for each in servers))
+    assert {answer["code"] for answer in opened} == {0}
+    command = f"ulimit -n 30; exec {sys.executable} -I -m workshop_hub.system.pam_sessions"
+    prepared.run("sh", "-c", command)
+    assert await listed(broker) == []
+    assert [note[0] for note in notes(prepared)].count("close_session") == 30
+
+
+async def test_sessions_with_a_python_that_lacks_pidfd_open(prepared: Machine) -> None:
+    prepared.write(NOTES, "")
+    program = (
+        "import os; del os.pidfd_open\nfrom workshop_hub.system.pam_broker import main; main([])"
+    )
+    broker = Broker([*prepared.enter, sys.executable, "-I", "-c", program])
+    for what in ("open", "open", "close"):
+        assert (await order(broker, what))["code"] == 0
+    opened, closed, again, last = notes(prepared)
+    assert (opened[2], again[2]) == (closed[2], last[2])
+    assert not is_there(last[2])
+    await broker.close()
 
 
 async def test_an_open_that_hangs_is_given_up_and_closed_by_the_next_order(

@@ -62,7 +62,7 @@ class Kept:
     def is_kept(self) -> bool:
         """Whether its keeper runs, and not another process under its number."""
         found = processes.stat(self.pid)
-        return found is not None and found.start_time == self.start_time
+        return found is not None and not found.ended and found.start_time == self.start_time
 
     def outcome(self) -> dict[str, Any]:
         """Return what the keeper has written down at its end; empty where it could not."""
