@@ -375,3 +375,24 @@ async def test_the_folder_is_roots_alone(broker: Broker, prepared: Machine) -> N
     refused = await order(broker, "open", server="two")
     assert "not this account's alone" in refused["message"]
     prepared.run("chmod", "700", FOLDER)
+
+
+def test_others_reach_what_is_beside_the_folder_whatever_the_umask_was(prepared: Machine) -> None:
+    program = "from workshop_hub.system.session_files import prepared; prepared()"
+    script = (
+        f'mount -t tmpfs none /run; umask 077; "$@"; stat --format="%U %a" {FOLDER}/.. {FOLDER}'
+    )
+    new = ["unshare", "--mount", "sh", "-ec", script, "sh"]
+    found = prepared.run(*new, sys.executable, "-I", "-c", program)
+    assert found == "root 755\nroot 700\n"
+
+
+def test_a_hub_that_may_not_look_there_finds_no_sessions_of_roots(prepared: Machine) -> None:
+    kit = prepared.entry("wsacct-kit")
+    assert kit
+    beside = str(Path(FOLDER).parent)
+    prepared.run("install", "-d", "-m", "700", beside)
+    ids = [f"--reuid={kit.uid}", f"--regid={kit.gid}", "--clear-groups"]
+    program = "from workshop_hub.system.session_files import are_used; print(are_used())"
+    assert prepared.run("setpriv", *ids, sys.executable, "-I", "-c", program) == "False\n"
+    prepared.run("chmod", "755", beside)
