@@ -44,6 +44,7 @@ SERVICES = {
     f"session required pam_exec.so quiet type=close_session {HANGS}\n",
     "dies": "session required pam_permit.so\n"
     "session required pam_exec.so quiet type=close_session /etc/wsacct-killer\n",
+    "shouts": "session required pam_echo.so file=/etc/wsacct-shout\nsession required pam_deny.so\n",
     "stuck": f"session required pam_exec.so quiet type=open_session {HANGS}\n",
     "open": "session required pam_permit.so\n",
     "waits": "session required pam_permit.so\n"
@@ -59,6 +60,7 @@ def prepared(machine: Machine) -> Machine:
         machine.write(f"/etc/pam.d/wsacct-{name}", text if name == "hasty" else rest + text)
     machine.write("/etc/wsacct-witness", WITNESS, "755")
     machine.write("/etc/wsacct-waits", WAITS, "755")
+    machine.write("/etc/wsacct-shout", "Not\x1b[31m\ntoday.\n")
     machine.write("/etc/wsacct-killer", "#!/bin/sh\nkill -KILL $PPID\n", "755")
     machine.write("/etc/wsacct-variables", "KRB5CCNAME=FILE:/tmp/wsacct-cc\n")
     for name in ("wsacct-kim", "wsacct-kit"):
@@ -211,6 +213,11 @@ async def test_who_is_refused_reads_why_and_nobody_else_is(
     assert await listed(broker) == []
     await eventually_gone(notes(prepared)[0][2])
     assert (await order(broker, "open", service="picky"))["code"] == 0
+
+
+async def test_what_modules_say_is_one_line_that_can_be_shown(broker: Broker) -> None:
+    refused = await order(broker, "open", service="shouts")
+    assert refused["said"] == ["Not?[31m today."]
 
 
 async def eventually_gone(pid: str) -> None:
