@@ -107,9 +107,8 @@ class Conversation:
         verdict = await self._verdict
         # of a new password, what was wrong with the last one
         said = self._said[self._shown :] if verdict.phase == pam.PASSWORD else self._said
-        words = " ".join(each.text for each in said if each.phase == verdict.phase).split()
-        line = " ".join(words)
-        return replace(verdict, said="".join(each if each.isprintable() else "?" for each in line))
+        words = " ".join(each.text for each in said if each.phase == verdict.phase)
+        return replace(verdict, said=pam.one_line(words))
 
     def answer(self, form: Mapping[str, str]) -> None:
         """Tell PAM what was asked last."""

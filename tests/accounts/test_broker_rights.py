@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 from accounts.conftest import PASSWORD, Machine
+from accounts.test_broker import processes_of
 
+from support import eventually
 from workshop_hub.errors import WorkshopError
 from workshop_hub.system import pam
 from workshop_hub.system.broker import Attempt, Broker
@@ -286,6 +288,27 @@ async def test_orders_about_sessions_make_no_guess_come_earlier(keeper: Broker) 
     assert clock() - began >= first.delay
 
 
+async def test_guesses_at_a_name_neither_keep_its_owner_out_nor_his_session_open(
+    prepared: Machine,
+) -> None:
+    """Nor do guesses that were given up keep the owner from logging in."""
+    prepared.write("/etc/pam.d/wsacct-kept", "session required pam_permit.so\n")
+    rules = ("--service", "wsacct-kept", "--service", "wsacct-slow")
+    broker = Broker(command(prepared, *rules), at_once=16)
+    guesses = [
+        asyncio.ensure_future(ask(broker, "wsacct-rita", "wrong", "wsacct-slow")) for _ in range(12)
+    ]
+    sent_away, waiting = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
+    assert all(isinstance(each.exception(), WorkshopError) for each in sent_away)
+    for what in ("open", "close"):
+        assert (await broker.carry_out(session(what, "wsacct-rita"), timeout=60))["code"] == 0
+    for each in waiting:
+        each.cancel()
+    await asyncio.wait(waiting)
+    assert (await ask(broker, "wsacct-rita", service="wsacct-slow")).granted
+    await broker.close()
+
+
 KEPT = ("--service", "wsacct-kept", "--hub-user", "wsacct-rhub")
 
 
@@ -313,6 +336,30 @@ def test_another_accounts_hub_neither_sees_nor_closes_a_session(prepared: Machin
     assert b'"code": 0' in ours.hand_over(about, told(session("close", "wsacct-ruth")))
     theirs.close()
     ours.close()
+
+
+async def test_who_gives_up_an_order_leaves_no_word_in_the_log(
+    prepared: Machine, keeper: Broker
+) -> None:
+    slow = "/bin/sleep 3.14"
+    rule = f"session required pam_exec.so quiet type=open_session {slow}\n"
+    prepared.write("/etc/pam.d/wsacct-kept", f"session required pam_permit.so\n{rule}")
+    line = Line(prepared, "--service", "wsacct-kept")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        told = b'{"name": "wsacct-rita", "session": true}'
+        socket.send_fds(line.control, [told], [theirs.fileno()])
+        ours.sendall(json.dumps(session("open", "wsacct-rita")).encode() + b"\n")
+
+        async def begun() -> bool:
+            return bool(processes_of(slow))
+
+        await eventually(begun, "the session is being opened")
+    line.control.close()
+    assert line.process.stderr
+    assert await asyncio.to_thread(line.process.stderr.read) == ""
+    line.close()
+    assert (await keeper.carry_out(session("close", "wsacct-rita"), timeout=60))["code"] == 0
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,14 @@ HUB = "0123456789ab"
 NOTES = "/home/wsacct-notes"
 FOLDER = "/run/workshop-hub/sessions"
 HANGS = "/bin/sleep 8642"
+GO_ON = "/home/wsacct-go-on"
 
 WITNESS = f"""#!/bin/sh
 echo "$PAM_TYPE $PAM_USER $PPID $PAM_RHOST" >>{NOTES}
+"""
+
+WAITS = f"""#!/bin/sh
+until [ -e {GO_ON} ]; do sleep 0.1; done
 """
 
 SERVICES = {
@@ -37,8 +42,13 @@ SERVICES = {
     "session required pam_succeed_if.so quiet user != wsacct-kit\n",
     "hangs": "session required pam_permit.so\n"
     f"session required pam_exec.so quiet type=close_session {HANGS}\n",
+    "dies": "session required pam_permit.so\n"
+    "session required pam_exec.so quiet type=close_session /etc/wsacct-killer\n",
+    "shouts": "session required pam_echo.so file=/etc/wsacct-shout\nsession required pam_deny.so\n",
     "stuck": f"session required pam_exec.so quiet type=open_session {HANGS}\n",
     "open": "session required pam_permit.so\n",
+    "waits": "session required pam_permit.so\n"
+    "session required pam_exec.so quiet type=close_session /etc/wsacct-waits\n",
     "hasty": "auth required pam_unix.so nodelay\naccount required pam_unix.so\n",
 }
 
@@ -49,14 +59,17 @@ def prepared(machine: Machine) -> Machine:
         rest = "auth required pam_permit.so\naccount required pam_permit.so\n"
         machine.write(f"/etc/pam.d/wsacct-{name}", text if name == "hasty" else rest + text)
     machine.write("/etc/wsacct-witness", WITNESS, "755")
+    machine.write("/etc/wsacct-waits", WAITS, "755")
+    machine.write("/etc/wsacct-shout", "Not\x1b[31m\ntoday.\n")
+    machine.write("/etc/wsacct-killer", "#!/bin/sh\nkill -KILL $PPID\n", "755")
     machine.write("/etc/wsacct-variables", "KRB5CCNAME=FILE:/tmp/wsacct-cc\n")
     for name in ("wsacct-kim", "wsacct-kit"):
         machine.add(name)
     return machine
 
 
-def new_broker(machine: Machine) -> Broker:
-    return Broker([*machine.enter, sys.executable, "-I", "-m", pam_broker.__name__])
+def new_broker(machine: Machine, **more: int) -> Broker:
+    return Broker([*machine.enter, sys.executable, "-I", "-m", pam_broker.__name__], **more)
 
 
 @pytest.fixture
@@ -202,6 +215,11 @@ async def test_who_is_refused_reads_why_and_nobody_else_is(
     assert (await order(broker, "open", service="picky"))["code"] == 0
 
 
+async def test_what_modules_say_is_one_line_that_can_be_shown(broker: Broker) -> None:
+    refused = await order(broker, "open", service="shouts")
+    assert refused["said"] == ["Not?[31m today."]
+
+
 async def eventually_gone(pid: str) -> None:
     async def gone() -> bool:
         return not is_there(pid)
@@ -259,6 +277,40 @@ async def test_a_close_that_hangs_is_ended_with_what_it_started(broker: Broker) 
     assert await listed(broker) == []
 
 
+async def test_a_keeper_that_dies_while_it_closes_has_not_closed(broker: Broker) -> None:
+    assert (await order(broker, "open", service="dies"))["code"] == 0
+    answer = await order(broker, "close", service="dies")
+    assert answer["code"] != 0
+    assert "its process ended before it was closed" in answer["message"]
+    assert await listed(broker) == []
+
+
+async def test_more_sessions_than_files_can_be_open_are_closed_when_the_machine_stops(
+    broker: Broker, prepared: Machine
+) -> None:
+    servers = map(str, range(30))
+    opened = await asyncio.gather(*(order(broker, "open", server=each) for each in servers))
+    assert {answer["code"] for answer in opened} == {0}
+    command = f"ulimit -n 30; exec {sys.executable} -I -m workshop_hub.system.pam_sessions"
+    prepared.run("sh", "-c", command)
+    assert await listed(broker) == []
+    assert [note[0] for note in notes(prepared)].count("close_session") == 30
+
+
+async def test_sessions_with_a_python_that_lacks_pidfd_open(prepared: Machine) -> None:
+    prepared.write(NOTES, "")
+    program = (
+        "import os; del os.pidfd_open\nfrom workshop_hub.system.pam_broker import main; main([])"
+    )
+    broker = Broker([*prepared.enter, sys.executable, "-I", "-c", program])
+    for what in ("open", "open", "close"):
+        assert (await order(broker, what))["code"] == 0
+    opened, closed, again, last = notes(prepared)
+    assert (opened[2], again[2]) == (closed[2], last[2])
+    assert not is_there(last[2])
+    await broker.close()
+
+
 async def test_an_open_that_hangs_is_given_up_and_closed_by_the_next_order(
     broker: Broker,
 ) -> None:
@@ -274,6 +326,30 @@ async def test_logins_go_on_beside_sessions(broker: Broker) -> None:
     await order(broker, "open")
     assert (await log_in(broker, "hasty", name="wsacct-kim")).granted
     assert not (await log_in(broker, "hasty", "something else", name="wsacct-kim")).granted
+
+
+async def test_a_login_does_not_wait_for_sessions_that_close_slowly(prepared: Machine) -> None:
+    """And all of them are closed, however many there are."""
+    broker = new_broker(prepared, at_once=1)
+    prepared.run("rm", "-f", GO_ON)
+    servers = [str(number) for number in range(40)]
+    opened = [order(broker, "open", server=each, service="waits") for each in servers]
+    assert {answer["code"] for answer in await asyncio.gather(*opened)} == {0}
+    closes = [
+        asyncio.ensure_future(order(broker, "close", server=each, service="waits"))
+        for each in servers
+    ]
+
+    async def begun() -> bool:
+        return bool(processes_of("/etc/wsacct-waits"))
+
+    await eventually(begun, "a session is being closed")
+    assert (await log_in(broker, "hasty", name="wsacct-kim")).granted
+    assert not any(each.done() for each in closes)
+    prepared.write(GO_ON, "")
+    assert {answer["code"] for answer in await asyncio.gather(*closes)} == {0}
+    assert await listed(broker) == []
+    await broker.close()
 
 
 async def test_a_hub_that_is_not_root_may_keep_what_pam_lets_it(prepared: Machine) -> None:
@@ -306,3 +382,24 @@ async def test_the_folder_is_roots_alone(broker: Broker, prepared: Machine) -> N
     refused = await order(broker, "open", server="two")
     assert "not this account's alone" in refused["message"]
     prepared.run("chmod", "700", FOLDER)
+
+
+def test_others_reach_what_is_beside_the_folder_whatever_the_umask_was(prepared: Machine) -> None:
+    program = "from workshop_hub.system.session_files import prepared; prepared()"
+    script = (
+        f'mount -t tmpfs none /run; umask 077; "$@"; stat --format="%U %a" {FOLDER}/.. {FOLDER}'
+    )
+    new = ["unshare", "--mount", "sh", "-ec", script, "sh"]
+    found = prepared.run(*new, sys.executable, "-I", "-c", program)
+    assert found == "root 755\nroot 700\n"
+
+
+def test_a_hub_that_may_not_look_there_finds_no_sessions_of_roots(prepared: Machine) -> None:
+    kit = prepared.entry("wsacct-kit")
+    assert kit
+    beside = str(Path(FOLDER).parent)
+    prepared.run("install", "-d", "-m", "700", beside)
+    ids = [f"--reuid={kit.uid}", f"--regid={kit.gid}", "--clear-groups"]
+    program = "from workshop_hub.system.session_files import are_used; print(are_used())"
+    assert prepared.run("setpriv", *ids, sys.executable, "-I", "-c", program) == "False\n"
+    prepared.run("chmod", "755", beside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+from collections import Counter
 
 import pytest
 
@@ -118,7 +119,13 @@ def test_conversations_of_a_hub_that_is_not_root_are_counted() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         many = [Talk("ada", ours)] * WAITING_MAX
-        assert not Desk(serve, rules, waiting=many[1:]).crowded("ada")
-        assert Desk(serve, rules, waiting=many).crowded("ada")
-        assert not Desk(serve, rules, waiting=many).crowded("ben")
-        assert Desk(serve, rules, children=TALKS_MAX).crowded("ben")
+        assert not Desk(serve, rules, waiting=many[1:]).crowded("ada", False)
+        assert Desk(serve, rules, waiting=many).crowded("ada", False)
+        assert not Desk(serve, rules, waiting=many).crowded("ben", False)
+        assert not Desk(serve, rules, waiting=many).crowded("ada", True)
+        for session in (False, True):
+            full = Desk(serve, rules, children=Counter({session: TALKS_MAX}))
+            assert full.crowded("ben", session)
+            assert not full.crowded("ben", not session)
+        theirs.close()
+        assert not Desk(serve, rules, waiting=many).crowded("ada", False)

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -34,6 +34,15 @@ TURN_TIMEOUT = 60.0
 
 PATIENCE = 1.0
 """Seconds after which a child of the broker's is taken to wait for something, and not to work."""
+
+SESSIONS_AT_ONCE = 16
+"""Orders about sessions at the same time, beside logins: PAM waits more than it works for them."""
+
+SESSION_PATIENCE = 5.0
+"""Seconds after which such an order does not count: others do not wait for a session that hangs."""
+
+CLOSE_WAIT = 600.0
+"""Seconds that an order to close a session waits for its turn: what is not sent is not closed."""
 
 END_TIMEOUT = 10.0
 """Seconds in which a broker ends that is not wanted any more."""
@@ -84,6 +93,7 @@ class Broker:
     ) -> None:
         self._way = way
         self._turns = Turns(at_once, PATIENCE)
+        self._session_turns = Turns(SESSIONS_AT_ONCE, SESSION_PATIENCE)
         self._asking = 0
         self._beginning = asyncio.Lock()
         self._control: socket.socket | None = None
@@ -110,12 +120,18 @@ class Broker:
     async def carry_out(self, order: dict[str, Any], *, timeout: float) -> dict[str, Any]:
         """Have an order about a session carried out; return the answer, as pam_sessions has both.
 
-        timeout: seconds. Raises WorkshopError where there is no answer in time, or no broker.
+        timeout: seconds, from when its turn has come. Raises WorkshopError where there is no
+        answer in time, or no broker.
         """
-        what = {"open": "open a session", "close": "close a session", "list": "list sessions"}
-        with _in_words(what[order["session"]], timeout), ExitStack() as opened:
-            _, heard = await within(timeout, self._begin_talk(opened, order))
-            return heard
+        does = {"open": "open a session", "close": "close a session", "list": "list sessions"}
+        what = does[order["session"]]
+        wait = CLOSE_WAIT if order["session"] == "close" else timeout
+        async with AsyncExitStack() as turn:
+            with _in_words(what, wait):
+                await within(wait, turn.enter_async_context(self._session_turns.taken()))
+            with _in_words(what, timeout), ExitStack() as opened:
+                _, heard = await within(timeout, self._begin_talk(opened, order))
+                return heard
 
     async def close(self) -> None:
         """End the broker; conversations that go on are not waited for."""
@@ -124,24 +140,29 @@ class Broker:
 
     async def _ask(self, said: dict[str, Any], converse: Converse, timeout: float) -> Verdict:
         with ExitStack() as opened:
-            talk, heard = await within(timeout, self._begin_talk(opened, said))
+            talk, heard = await within(timeout, self._begin_login(opened, said))
             while "verdict" not in heard:
                 prompts = [Prompt(*each) for each in heard["prompts"]]
                 answers = {"answers": await converse(prompts)}
                 heard = await within(timeout, self._go_on(talk, answers))
             return Verdict(**heard["verdict"])
 
+    async def _begin_login(
+        self, opened: ExitStack, said: dict[str, Any]
+    ) -> tuple[socket.socket, dict[str, Any]]:
+        async with self._turns.taken():
+            return await self._begin_talk(opened, said)
+
     async def _begin_talk(
         self, opened: ExitStack, said: dict[str, Any]
     ) -> tuple[socket.socket, dict[str, Any]]:
         """Begin a conversation, which ends with `opened`; return it, and its first answer."""
-        async with self._turns.taken():
-            ours, theirs = socket.socketpair()
-            talk = opened.enter_context(closing(ours))
-            with theirs:
-                talk.setblocking(False)
-                await self._hand_over(theirs, said)
-            return talk, await _answer(talk, said)
+        ours, theirs = socket.socketpair()
+        talk = opened.enter_context(closing(ours))
+        with theirs:
+            talk.setblocking(False)
+            await self._hand_over(theirs, said)
+        return talk, await _answer(talk, said)
 
     async def _go_on(self, talk: socket.socket, said: dict[str, Any]) -> dict[str, Any]:
         async with self._turns.taken():

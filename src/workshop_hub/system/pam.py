@@ -180,6 +180,11 @@ def unusable(answer: str, encoding: str) -> str:
     return f"has {size} bytes; PAM takes {SECRET_MAX}" if size > SECRET_MAX else ""
 
 
+def one_line(text: str) -> str:
+    """Return what PAM's modules say as one line that can be shown, and written to a log."""
+    return "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))
+
+
 def conversation(converse: Converse, encoding: str, phases: Sequence[str]) -> Any:
     """Return what PAM calls for its messages (pam_conv(3)); it frees what it is given.
 

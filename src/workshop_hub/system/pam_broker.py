@@ -96,7 +96,7 @@ def serve(asker: socket.socket, guard: Guard) -> None:
                 say(lines, pam_sessions.carried_out(heard(lines), guard, asker))
             else:
                 ask(asker, lines, guard)
-    except Gone:
+    except (Gone, ConnectionError):  # closing tries once more to write what nobody reads
         pass
     except BaseException:
         sys.excepthook(*sys.exc_info())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import selectors
 import socket
 import struct
@@ -27,10 +28,10 @@ HUBS_MAX = 8
 """Connections of hubs at the same time: that of the running one, and those of doctors."""
 
 TALKS_MAX = 256
-"""Conversations at the same time that a hub which is not root may have."""
+"""Logins at the same time that a hub which is not root may have asked about; orders, as many."""
 
 WAITING_MAX = 8
-"""Conversations about one name that may wait for their turn; more are sent away."""
+"""Logins with one name that may wait for their turn; more are sent away."""
 
 _CREDENTIALS = struct.Struct("iII")
 """struct ucred of unix(7): pid, uid, gid."""
@@ -91,7 +92,8 @@ class Desk:
     waiting: list[Talk] = field(default_factory=list)
     files: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     hubs: int = 0
-    children: int = 0
+    children: Counter[bool] = field(default_factory=Counter)
+    """Of logins (False), and of orders about sessions (True)."""
 
     def run(self, place: socket.socket) -> None:
         """Serve a hub's connection until it is closed, or a listening socket for ever."""
@@ -168,20 +170,38 @@ class Desk:
             sound = False
         if not sound:
             complain("a hub has said what makes no sense")
-        elif self.rules and self.crowded(name):
+        elif self.rules and self.crowded(name, session):
             complain(f"{name!a:.80} is sent away: too many conversations")
         else:
             self.waiting.append(Talk(name, asker, session))
             return
         asker.close()
 
-    def crowded(self, name: str) -> bool:
-        """Say whether one more about `name` is too much."""
-        about = Counter(talk.name for talk in self.waiting)
-        return self.children + len(self.waiting) >= TALKS_MAX or about[name] >= WAITING_MAX
+    def crowded(self, name: str, session: bool) -> bool:
+        """Say whether one more about `name` is too much.
+
+        Guesses at a name are not to keep its owner from starting a server, nor its session open.
+        """
+        self.drop_gone()
+        like = [talk for talk in self.waiting if talk.session == session]
+        if self.children[session] + len(like) >= TALKS_MAX:
+            return True
+        return not session and sum(talk.name == name for talk in like) >= WAITING_MAX
+
+    def drop_gone(self) -> None:
+        """Forget the conversations that wait and whose asker has given up: they cost no turn."""
+        poll = select.poll()
+        for talk in self.waiting:
+            poll.register(talk.asker, 0)  # tells when the other end is closed
+        gone = {number for number, _ in poll.poll(0)}
+        for talk in self.waiting:
+            if talk.asker.fileno() in gone:
+                talk.asker.close()
+        self.waiting = [talk for talk in self.waiting if talk.asker.fileno() != -1]
 
     def begin_due(self) -> None:
         """Begin every conversation whose time has come."""
+        self.drop_gone()
         waiting, self.waiting = self.waiting, []
         for place, talk in enumerate(waiting):
             free = self.rules is None or talk.session
@@ -197,8 +217,8 @@ class Desk:
             try:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 opened.callback(theirs.close)
-                self.files.register(ours, selectors.EVENT_READ, partial(self.note, talk.name))
-                self.children += 1
+                self.files.register(ours, selectors.EVENT_READ, partial(self.note, talk))
+                self.children[talk.session] += 1
                 child = os.fork()
             except OSError as exc:  # whoever asks is told by the end of it, and so are we
                 complain(f"no process for {talk.name!a:.80}: {exc.strerror}")
@@ -222,16 +242,16 @@ class Desk:
         for talk in others:
             talk.asker.close()
 
-    def note(self, name: str, report: socket.socket) -> None:
+    def note(self, talk: Talk, report: socket.socket) -> None:
         """Take note of what a conversation has come to, or of its end."""
         said = b""
         with suppress(OSError):
             said = report.recv(64)
         if said:
-            self.pace.end(name, float(said), time.monotonic())
+            self.pace.end(talk.name, float(said), time.monotonic())
             return
         self.leave(report)
-        self.children -= 1
+        self.children[talk.session] -= 1
 
     def leave(self, other: socket.socket) -> None:
         """Listen to this socket no more."""

@@ -89,7 +89,7 @@ class Transaction:
 
     def _hear(self, prompts: list[pam.Prompt]) -> list[None] | None:
         for prompt in prompts[: SAID_MAX - len(self._said)]:
-            text = prompt.text.strip()
+            text = pam.one_line(prompt.text)
             self._said.append(f"{text} (nobody is there to answer)" if prompt.asks else text)
         return None if any(prompt.asks for prompt in prompts) else [None] * len(prompts)
 

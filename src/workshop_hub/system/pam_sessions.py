@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -23,10 +24,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from workshop_hub.system import pam_keeper, session_files
+from workshop_hub.system import pam_keeper, processes, session_files
 from workshop_hub.system.pam_desk import Guard, complain, peer
 from workshop_hub.system.pam_keeper import SYSTEM_ERROR, Outcome
-from workshop_hub.system.processes import descendants
 from workshop_hub.system.session_files import Kept, Session
 
 KEPT_MAX = 4096
@@ -37,6 +37,12 @@ CLOSE_TIMEOUT = 30.0
 
 END_TIMEOUT = 5.0
 """Seconds in which the kernel ends a process."""
+
+LOOK_EVERY = 0.02
+"""Seconds between two looks whether a keeper has ended."""
+
+FILES_SPARE = 16
+"""Files that Python, and a look into /proc, may have open beside those of sessions."""
 
 WORD_MAX = 255
 """Characters of a hub's id, and of a server's name."""
@@ -61,7 +67,7 @@ def carried_out(order: dict[str, Any], guard: Guard, asker: socket.socket) -> di
             asked = {name: _word(order[name]) for name in ("service", "encoding", "rhost")}
             return asdict(open_one(session, asked, asker))
     except OSError as exc:
-        return asdict(Outcome(SYSTEM_ERROR, f"the machine is in the way: {exc.strerror or exc}"))
+        return asdict(_in_the_way(exc))
     raise KeyError(order["session"])
 
 
@@ -113,52 +119,63 @@ def close(session: Session) -> Outcome:
 
 
 def close_all(paths: Iterable[Path]) -> list[Outcome]:
-    """Close the sessions with these files, all at the same time; return what came of each."""
+    """Close the sessions with these files, all at the same time; return what came of each.
+
+    One whose file cannot be read keeps no other one open.
+    """
     told = [_told(path) for path in paths]
     deadline = time.monotonic() + CLOSE_TIMEOUT
-    return [Outcome() if each is None else _outcome(*each, deadline) for each in told]
+    return [each if isinstance(each, Outcome) else _outcome(each, deadline) for each in told]
 
 
-def _told(path: Path) -> tuple[Kept, int] | None:
-    """Tell a keeper to close its session; return both, with the process as pidfd_open(2) has it.
-
-    None where there is none any more.
-    """
-    kept = session_files.find(path)
-    if kept is None:
-        return None
-    with suppress(ProcessLookupError):
-        process = os.pidfd_open(kept.pid)
-        if kept.is_kept:  # else the number is another process's by now
-            signal.pidfd_send_signal(process, signal.SIGTERM)
-            return kept, process
-        os.close(process)
-    os.close(kept.file)
-    return None
+def _told(path: Path) -> Kept | Outcome:
+    """Tell a keeper to close its session; return what it keeps, or why it was not told."""
+    kept = None
+    try:
+        kept = session_files.find(path)
+        if kept is not None:
+            _send(kept, signal.SIGTERM)
+    except OSError as exc:
+        if kept is not None:
+            os.close(kept.file)
+        return _in_the_way(exc)
+    return kept or Outcome()
 
 
-def _outcome(kept: Kept, process: int, deadline: float) -> Outcome:
+def _outcome(kept: Kept, deadline: float) -> Outcome:
     """Wait for a keeper's end, or bring it about, with what its modules have started."""
     try:
-        if _has_ended(process, deadline - time.monotonic()):
-            return Outcome(**kept.outcome())
-        for pid in descendants(kept.pid):
-            with suppress(ProcessLookupError):
+        if _has_ended(kept, deadline):
+            died = {"code": SYSTEM_ERROR, "message": "its process ended before it was closed"}
+            return Outcome(**(kept.outcome() or died))
+        for pid in processes.descendants(kept.pid):
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-        _has_ended(process, END_TIMEOUT)
+        _send(kept, signal.SIGKILL)
+        _has_ended(kept, time.monotonic() + END_TIMEOUT)
+        session_files.find(kept.path)  # what is left of it
+    except OSError as exc:
+        return _in_the_way(exc)
     finally:
-        os.close(process)
         os.close(kept.file)
-    session_files.find(kept.path)  # what is left of it
     return Outcome(SYSTEM_ERROR, f"PAM did not close it in {CLOSE_TIMEOUT:g} s; it was ended")
 
 
-def _has_ended(process: int, timeout: float) -> bool:
-    poll = select.poll()
-    poll.register(process, select.POLLIN)
-    return bool(poll.poll(max(0, timeout) * 1000))
+def _send(kept: Kept, number: int) -> None:
+    processes.send(kept.pid, [number], still=lambda: kept.is_kept)
+
+
+def _has_ended(kept: Kept, deadline: float) -> bool:
+    """Wait for a keeper's end. Not every Python has pidfd_open(2), so its number is looked at."""
+    while kept.is_kept:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(LOOK_EVERY)
+    return True
+
+
+def _in_the_way(exc: OSError) -> Outcome:
+    return Outcome(SYSTEM_ERROR, f"the machine is in the way: {exc.strerror or exc}")
 
 
 def _word(value: object) -> str:
@@ -167,6 +184,19 @@ def _word(value: object) -> str:
     return value
 
 
+def main() -> None:
+    """Close all sessions, at the same time as far as there are files to be opened: one for each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    together = KEPT_MAX if most == resource.RLIM_INFINITY else max(1, most - FILES_SPARE)
+    paths = session_files.paths()
+    for place in range(0, len(paths), together):
+        for outcome in close_all(paths[place : place + together]):
+            if outcome.code:
+                complain(
+                    f"a session was not closed well: PAM error {outcome.code}: {outcome.message}"
+                )
+
+
 if __name__ == "__main__":
-    for failed in filter(None, (outcome.code for outcome in close_all(session_files.paths()))):
-        complain(f"a session was not closed well: PAM error {failed}")
+    main()

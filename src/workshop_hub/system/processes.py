@@ -105,9 +105,9 @@ def _status_number(path: Path, label: str) -> int | None:
 
 def descendants(pid: int) -> list[int]:
     """Return the processes that a process has started, and those that these have."""
-    found = [
-        int(child)
-        for tasks in (PROC / f"{pid}/task").glob("*/children")
-        for child in tasks.read_text().split()
-    ]
+    found: list[int] = []
+    with suppress(OSError):  # it has ended
+        for task in (PROC / f"{pid}/task").iterdir():
+            with suppress(OSError):
+                found += [int(child) for child in (task / "children").read_text().split()]
     return [*(each for child in found for each in descendants(child)), *found]

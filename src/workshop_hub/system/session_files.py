@@ -62,7 +62,7 @@ class Kept:
     def is_kept(self) -> bool:
         """Whether its keeper runs, and not another process under its number."""
         found = processes.stat(self.pid)
-        return found is not None and found.start_time == self.start_time
+        return found is not None and not found.ended and found.start_time == self.start_time
 
     def outcome(self) -> dict[str, Any]:
         """Return what the keeper has written down at its end; empty where it could not."""
@@ -81,13 +81,16 @@ def folder(uid: int | None = None) -> Path:
 
 def are_used() -> bool:
     """Say whether sessions may have been kept since the machine started, by root or by us."""
-    return any(place.exists() for place in (folder(0), folder()))
+    # unlike Path.exists, it raises nothing where we may not look
+    return any(os.path.exists(place) for place in (folder(0), folder()))  # noqa: PTH110
 
 
 def prepared() -> Path:
     """Make the folder where it is missing. Raises OSError where it is not safe."""
     place = folder()
-    place.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        place.parent.mkdir()
+        place.parent.chmod(0o755)  # whatever our umask is: it has sockets for others, too
     with suppress(FileExistsError):
         place.mkdir(mode=0o700)
     _check(place)
