@@ -69,8 +69,8 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
         help="""
         Slow guessing at passwords down: after five wrong ones for a name from an address, the next
         try has to wait a second, then two, at most a minute; many wrong ones from an address, or
-        for a name from many addresses, do the same. Nobody is locked out, and who has logged in
-        before in the same browser waits for nobody else's guesses. False leaves it to PAM, for
+        for a name from many addresses, do the same. Who has logged in before in the same browser
+        waits for nobody else's guesses. False leaves it to PAM, for
         example to pam_faillock.
         """,
     ).tag(config=True)

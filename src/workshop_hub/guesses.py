@@ -52,7 +52,7 @@ class Guesses:
             self._slowdown.succeeded(*whence)
             _remember(handler, name)
         else:
-            self._slowdown.failed(*whence)
+            self._slowdown.failed(*whence, delay=heard.delay)
 
 
 def _known(handler: Any) -> KnownBrowsers:
