@@ -186,8 +186,9 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
         name = await self._normalized(typed)
         if reason := self._refusal(name, data):
             return name, pam.Verdict(-1, "", reason)
-        if self._slows(handler):
-            self._guesses.begin(handler, name)  # before anything is looked up, which may take long
+        in_turn = False
+        if self._slows(handler):  # before anything is looked up, which may take long
+            in_turn = self._guesses.begin(handler, name)
         reason = await accounts.off_loop(lambda: self._account_refusal(name), name=name)
         if reason:
             refused = pam.Verdict(-1, "", reason)
@@ -204,7 +205,7 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
             rhost=_origin(handler),
             secrets=self._secrets(data),
         )
-        talk = self._logins.begin(attempt, asks=asks)
+        talk = self._logins.begin(attempt, asks=asks, in_turn=in_turn)
         return name, await self._counted(handler, name, talk)
 
     async def _go_on(
