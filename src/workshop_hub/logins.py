@@ -11,9 +11,9 @@ from pathlib import Path
 from secrets import token_urlsafe
 from weakref import WeakValueDictionary
 
+from workshop_hub.client import network
 from workshop_hub.conversation import Conversation, Question
 from workshop_hub.errors import ConfigError, WorkshopError, choices
-from workshop_hub.slowdown import network
 from workshop_hub.system import pam
 from workshop_hub.system.broker import Attempt, Broker
 
@@ -33,7 +33,7 @@ SAME_MAX = 3
 """Of these, those for one name from one network: who begins anew, or has two windows."""
 
 IN_TURN_MAX = 20
-"""Strangers who are asked about at a name, one after the other: more where PAM hangs, or is slow."""
+"""Strangers at one name who are asked about one after the other. They are more where PAM hangs."""
 
 UNUSABLE = {
     pam.ACCOUNT_EXPIRED: "This account has expired.",

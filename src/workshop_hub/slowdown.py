@@ -34,7 +34,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
+
+from workshop_hub.client import neighbours, network
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,6 @@ CHECKED = 1.0
 
 KEPT = 30.0
 """Seconds for which a turn is kept for whom it was promised to: people are slow."""
-
-LOCAL = tuple(
-    ip_network(each)
-    for each in (
-        *("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
-        *("fc00::/7", "fe80::/10"),
-    )
-)
-"""Networks whose addresses are each somebody's own, however near: those of a class in one room."""
 
 CODE = Allowance(free=20, longest=10.0, forgotten=10.0, most=30, first=10.0)
 """Wrong codes of registration from one address: 20 at once, in the long run one in 10 seconds."""
@@ -328,30 +320,6 @@ class Wrong:
         count = self._counts.look(key, now)
         self._counts.change(key, count, 1)
         count.opens = now + self._counts.allowance.wait(count.tries)
-
-
-def network(address: str) -> str:
-    """Return what counts as one address: of IPv6 the first 64 bits, as whoever has one has all."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
-        return f"{int(found) >> 64:x}::/64"
-    return address
-
-
-def neighbours(address: str) -> str:
-    """Return the network in which one person may well have many addresses: /48, or /24 of IPv4."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    found = (isinstance(found, IPv6Address) and found.ipv4_mapped) or found
-    if any(found in each for each in LOCAL):
-        return network(address)
-    bits = 80 if isinstance(found, IPv6Address) else 8
-    return f"{int(found) >> bits:x} of IPv{found.version}"
 
 
 def _key(*words: str) -> bytes:
