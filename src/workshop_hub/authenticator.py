@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -189,12 +190,14 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
         in_turn = False
         if self._slows(handler):  # before anything is looked up, which may take long
             in_turn = self._guesses.begin(handler, name)
+        return name, await self._counted(handler, name, self._ask(handler, name, data, in_turn))
+
+    async def _ask(
+        self, handler: Any, name: str, data: dict[str, str], in_turn: bool
+    ) -> pam.Verdict | Question:
         reason = await accounts.off_loop(lambda: self._account_refusal(name), name=name)
         if reason:
-            refused = pam.Verdict(-1, "", reason)
-            if self._slows(handler):
-                self._guesses.end(handler, name, refused)
-            return name, refused
+            return pam.Verdict(-1, "", reason)
         asks = isinstance(handler, WorkshopLoginHandler)
         attempt = Attempt(
             name,
@@ -205,8 +208,7 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
             rhost=_origin(handler),
             secrets=self._secrets(data),
         )
-        talk = self._logins.begin(attempt, asks=asks, in_turn=in_turn)
-        return name, await self._counted(handler, name, talk)
+        return await self._logins.begin(attempt, asks=asks, in_turn=in_turn)
 
     async def _go_on(
         self, handler: Any, data: dict[str, str]
@@ -267,7 +269,8 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
         asked = f"PAM ({verdict.phase}): " if verdict.phase else ""
         said = verdict.said
         if asked and not said:  # PAM calls a lock by no other name than a wrong password
-            said = await accounts.off_loop(lambda: shadow.out_of_use(name), name=name)
+            with suppress(WorkshopError):
+                said = await accounts.off_loop(lambda: shadow.out_of_use(name))
         reason = f"{asked}{verdict.message}" + (f" ({said})" if said else "")
         self.log.warning("Login of %r@%s refused: %s", shown, _origin(handler) or "?", reason)
 

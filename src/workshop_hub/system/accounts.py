@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import grp
 import os
 import pwd
@@ -34,6 +35,8 @@ NAME_MAX = 255
 
 NOLOGIN_SHELLS = frozenset({"nologin", "false", "true", "sync", "halt", "shutdown"})
 """Programs in the place of a shell that are none; some systems list them in /etc/shells."""
+
+_LIBC = ctypes.CDLL(None)
 
 _NOBODY_UIDS = frozenset({65534, 65535, 2**32 - 2, 2**32 - 1})
 _NOBODY_NAMES = frozenset({"nobody", "nfsnobody"})
@@ -95,9 +98,23 @@ def find(name: str) -> Account:
             f'The machine has no account "{name}".',
             remedy="Ask the administrator to create it.",
         ) from exc
-    groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+    groups = _group_ids(entry.pw_name, entry.pw_gid)
     ordered = (entry.pw_gid, *sorted(set(groups) - {entry.pw_gid}))
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell, ordered)
+
+
+def _group_ids(name: str, gid: int) -> list[int]:
+    """Return the ids of an account's groups (getgrouplist(3)). May block.
+
+    Not by os.getgrouplist, which lets no other thread run while it waits for a directory.
+    """
+    most = 64
+    while True:
+        found, number = (ctypes.c_uint * most)(), ctypes.c_int(most)
+        told = (os.fsencode(name), ctypes.c_uint(gid), found, ctypes.byref(number))
+        if _LIBC.getgrouplist(*told) >= 0:
+            return found[: number.value]
+        most = max(2 * most, number.value)
 
 
 async def lookup(name: str) -> Account:
