@@ -70,8 +70,8 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
         help="""
         Slow guessing at passwords down: after five wrong ones for a name from an address, the next
         try has to wait a second, then two, at most a minute; many wrong ones from an address, or
-        for a name from many addresses, do the same. Nobody is locked out, and who has logged in
-        before in the same browser waits for nobody else's guesses. False leaves it to PAM, for
+        for a name from many addresses, do the same. Who has logged in before in the same browser
+        waits for nobody else's guesses. False leaves it to PAM, for
         example to pam_faillock.
         """,
     ).tag(config=True)
@@ -187,11 +187,14 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
         name = await self._normalized(typed)
         if reason := self._refusal(name, data):
             return name, pam.Verdict(-1, "", reason)
-        if self._slows(handler):
-            self._guesses.begin(handler, name)  # before anything is looked up, which may take long
-        return name, await self._counted(handler, name, self._ask(handler, name, data))
+        in_turn = False
+        if self._slows(handler):  # before anything is looked up, which may take long
+            in_turn = self._guesses.begin(handler, name)
+        return name, await self._counted(handler, name, self._ask(handler, name, data, in_turn))
 
-    async def _ask(self, handler: Any, name: str, data: dict[str, str]) -> pam.Verdict | Question:
+    async def _ask(
+        self, handler: Any, name: str, data: dict[str, str], in_turn: bool
+    ) -> pam.Verdict | Question:
         reason = await accounts.off_loop(lambda: self._account_refusal(name), name=name)
         if reason:
             return pam.Verdict(-1, "", reason)
@@ -205,7 +208,7 @@ class WorkshopAuthenticator(Registration, AccountOptions, People, PamSession):
             rhost=_origin(handler),
             secrets=self._secrets(data),
         )
-        return await self._logins.begin(attempt, asks=asks)
+        return await self._logins.begin(attempt, asks=asks, in_turn=in_turn)
 
     async def _go_on(
         self, handler: Any, data: dict[str, str]

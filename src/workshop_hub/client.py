@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
+
+LOCAL = tuple(
+    ip_network(each)
+    for each in (
+        *("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
+        *("fc00::/7", "fe80::/10"),
+    )
+)
+"""Networks whose addresses are each somebody's own, however near: those of a class in one room."""
 
 
 def address(request: Any) -> str:
@@ -34,3 +43,27 @@ def plain(text: str) -> str:
         return ""
     mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
     return str(mapped or found)
+
+
+def network(address: str) -> str:
+    """Return what counts as one address: of IPv6 the first 64 bits, as whoever has one has all."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
+        return f"{int(found) >> 64:x}::/64"
+    return address
+
+
+def neighbours(address: str) -> str:
+    """Return the network in which one person may well have many addresses: /48, or /24 of IPv4."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    found = (isinstance(found, IPv6Address) and found.ipv4_mapped) or found
+    if any(found in each for each in LOCAL):
+        return network(address)
+    bits = 80 if isinstance(found, IPv6Address) else 8
+    return f"{int(found) >> bits:x} of IPv{found.version}"

@@ -36,10 +36,16 @@ class Guesses:
     def __init__(self) -> None:
         self._slowdown = Slowdown()
 
-    def begin(self, handler: Any, name: str) -> None:
-        """Count a try at the name from a page. Raises TooManyGuesses."""
-        if wait := self._slowdown.wait(*_whence(handler, name)):
+    def begin(self, handler: Any, name: str) -> bool:
+        """Count a try at the name from a page. Raises TooManyGuesses.
+
+        Return whether it is a stranger's who has had to wait for a turn at the name.
+        """
+        whence = _whence(handler, name)
+        in_turn = not whence[2] and self._slowdown.crowded(name)
+        if wait := self._slowdown.wait(*whence):
             raise TooManyGuesses(wait)
+        return in_turn
 
     def end(self, handler: Any, name: str, heard: pam.Verdict | Question | None) -> None:
         """Note how it ended. heard: None where the machine had no answer."""
@@ -52,7 +58,7 @@ class Guesses:
             self._slowdown.succeeded(*whence)
             _remember(handler, name)
         else:
-            self._slowdown.failed(*whence)
+            self._slowdown.failed(*whence, delay=heard.delay)
 
 
 def _known(handler: Any) -> KnownBrowsers:

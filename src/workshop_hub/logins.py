@@ -11,9 +11,9 @@ from pathlib import Path
 from secrets import token_urlsafe
 from weakref import WeakValueDictionary
 
+from workshop_hub.client import network
 from workshop_hub.conversation import Conversation, Question
 from workshop_hub.errors import ConfigError, WorkshopError, choices
-from workshop_hub.slowdown import network
 from workshop_hub.system import pam
 from workshop_hub.system.broker import Attempt, Broker
 
@@ -31,6 +31,9 @@ WAITING_MAX = 150
 
 SAME_MAX = 3
 """Of these, those for one name from one network: who begins anew, or has two windows."""
+
+IN_TURN_MAX = 20
+"""Strangers at one name who are asked about one after the other. They are more where PAM hangs."""
 
 UNUSABLE = {
     pam.ACCOUNT_EXPIRED: "This account has expired.",
@@ -103,23 +106,41 @@ class Logins:
     """Asks the broker, one guess at a name from an address after the other.
 
     PAM's delay after a wrong password would else be no obstacle: who guesses would wait for many
-    answers at the same time.
+    answers at the same time. Strangers who take turns at a name are asked about one after the
+    other from wherever they come: at a broker with a pace of its own they would fill the name's
+    queue, and have its owner sent away, whose browser is known.
     """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._guesses: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._guesses: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
+        self._in_turn: Counter[str] = Counter()
         self._waiting: dict[str, Conversation] = {}
 
-    async def begin(self, attempt: Attempt, *, asks: bool = False) -> pam.Verdict | Question:
+    async def begin(
+        self, attempt: Attempt, *, asks: bool = False, in_turn: bool = False
+    ) -> pam.Verdict | Question:
         """Return what PAM says, after the delay that it wants. Raises WorkshopError.
 
         asks: whether PAM may ask for more than the attempt's secrets; the answers are for `go_on`.
+        in_turn: whether this is a stranger's, at a name that strangers take turns at.
         """
+        whose = (attempt.name,) if in_turn else (attempt.name, attempt.rhost)
         # gone with the last who holds it or waits for it
-        turn = self._guesses.setdefault((attempt.name, attempt.rhost), asyncio.Lock())
-        async with turn:
-            return await self._hear(Conversation(self._broker, attempt, asks=asks))
+        turn = self._guesses.setdefault(whose, asyncio.Lock())
+        if in_turn and self._in_turn[attempt.name] >= IN_TURN_MAX:
+            raise WorkshopError(
+                f"{IN_TURN_MAX} logins with this name are being checked already.",
+                remedy="Try again in a moment.",
+            )
+        self._in_turn[attempt.name] += in_turn
+        try:
+            async with turn:
+                return await self._hear(Conversation(self._broker, attempt, asks=asks))
+        finally:
+            self._in_turn[attempt.name] -= in_turn
+            if not self._in_turn[attempt.name]:
+                del self._in_turn[attempt.name]
 
     def waiting(self, token: str) -> Conversation | None:
         """Return the conversation that waits for answers; None where there is none any more."""

@@ -9,14 +9,17 @@ Three counts decide, because there are three ways to guess:
   adds one. So a class of 40 behind one address meets nothing of it, whoever mistypes, nor does a
   lecture of 300 that arrives in the same second; who goes through a class again and again does.
 - One name from many addresses. 30 tries are free, then all strangers together have one try in 2
-  seconds: each is told when its turn comes, in 60 seconds at most.
+  seconds, or in what PAM takes for a wrong one where that is longer: each has its turn.
 
-Nobody is locked out. No wait is longer than 60 seconds. What is not let through is not counted, so
-that who asks too early does not wait longer. A turn for a name that others guess at from elsewhere
-is a promise: it comes when it was said to come, whatever they do meanwhile. While 30 have such a
-turn before them, the next one is for whoever asks first; and so is the next try behind one address
-that is used for guessing. Who has logged in before in the same browser (`KnownBrowsers`) has a
-count apart, and meets none of what strangers do.
+Nobody is told to wait for more than 60 seconds. What is not let through is not counted, so that who
+asks too early does not wait longer. A turn for a name that others guess at from elsewhere is a
+promise: it comes when it was said to come, whatever they do meanwhile, and is kept for 30 seconds.
+A network has one turn before it (of IPv6 48 bits, of IPv4 24), so that whoever has one of them
+keeps nobody out who comes from another. In three places the next turn or try is for whoever asks
+first: in a network that has a turn before it; at a name for which turns are given away for a
+minute, which takes 30 networks, or as many claimed addresses, and fewer where PAM is slow; and
+behind one address that is used for guessing. Who has logged in before in the same browser
+(`KnownBrowsers`) has a count apart, and meets none of what strangers do.
 
 In the long run one name can be guessed at 1440 times a day from one address, and one address can
 make 5760 guesses a day at whatever names. From however many addresses, and from such as are made
@@ -31,7 +34,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+
+from workshop_hub.client import neighbours, network
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,22 @@ NAME = Allowance(free=30, longest=60.0, forgotten=60.0, most=60)
 """One name from all addresses; the wait is for one's turn."""
 
 TURN = 2.0
-"""Seconds from one turn to the next, for one name."""
+"""Seconds from one turn to the next, for one name, where PAM wants no longer delay."""
+
+TURN_MAX = 10.0
+"""Seconds from one turn to the next at most, whatever delay PAM wants."""
+
+CHECKED = 1.0
+"""Seconds that PAM is given to check a password, beside its delay after a wrong one."""
+
+KEPT = 30.0
+"""Seconds for which a turn is kept for whom it was promised to: people are slow."""
 
 CODE = Allowance(free=20, longest=10.0, forgotten=10.0, most=30, first=10.0)
 """Wrong codes of registration from one address: 20 at once, in the long run one in 10 seconds."""
 
 ENTRIES = 10_000
-"""Counts that are kept of each of the four kinds: some 10 MB together, however much is guessed."""
+"""Counts that are kept of each of the five kinds: some 17 MB together, however much is guessed."""
 
 ROUNDING = 0.001
 """Seconds: who waits exactly as long as was said is not sent away for a bit of a floating point."""
@@ -80,8 +93,9 @@ ROUNDING = 0.001
 class _Count:
     """Tries, as of `at`.
 
-    opens: when the next try is let through; of a name, when the next turn is that nobody has.
-    promised: it has a turn, at `opens` or earlier, for a name that others guess at.
+    opens: when the next try is let through; of a name, when the next turn is that nobody has; of
+    a network, when the last turn is that one of it has. promised: it has a turn, at `opens` or
+    earlier, for a name that others guess at.
     """
 
     at: float
@@ -125,12 +139,13 @@ class _Counts:
 
 @dataclass(frozen=True)
 class _Here:
-    """The three counts of one try by a stranger, and their keys."""
+    """The counts of one try by a stranger, and their keys. near: of its network, at this name."""
 
     pair: _Count
     address: _Count
     name: _Count
-    keys: tuple[bytes, bytes, bytes]
+    near: _Count
+    keys: tuple[bytes, bytes, bytes, bytes]
 
 
 class Slowdown:
@@ -154,11 +169,17 @@ class Slowdown:
         self._browsers = _Counts(PAIR, entries)
         self._addresses = _Counts(ADDRESS, entries)
         self._names = _Counts(NAME, entries)
+        self._near = _Counts(NAME, entries)
+        self._pace = TURN
 
     def __len__(self) -> int:
         """Return how many counts are kept, of all kinds."""
-        kinds = (self._pairs, self._browsers, self._addresses, self._names)
+        kinds = (self._pairs, self._browsers, self._addresses, self._names, self._near)
         return sum(len(kind) for kind in kinds)
+
+    def crowded(self, name: str) -> bool:
+        """Say whether a stranger's next try at a name needs a turn."""
+        return NAME.wait(self._names.look(_key(name), self._clock()).tries) > 0
 
     def wait(self, name: str, address: str, browser: str = "") -> float:
         """Return the seconds to wait before a try at `name`; 0 lets it through, and counts it.
@@ -183,9 +204,14 @@ class Slowdown:
         self._close(here, now)
         return 0.0
 
-    def failed(self, name: str, address: str, browser: str = "") -> None:
-        """Note that a try was wrong: the wait begins now, when the answer is known."""
+    def failed(self, name: str, address: str, browser: str = "", *, delay: float = 0.0) -> None:
+        """Note that a try was wrong: the wait begins now, when the answer is known.
+
+        delay: seconds that PAM wants after it. Turns that came faster than PAM's would pile up.
+        """
         now = self._clock()
+        if delay > 0:
+            self._pace = max(self._pace, min(delay + CHECKED, TURN_MAX))
         if not browser:
             self._close(self._here(name, address, now), now)
             return
@@ -222,11 +248,12 @@ class Slowdown:
 
     def _here(self, name: str, address: str, now: float) -> _Here:
         whole = network(address)
-        keys = (_key(name, whole), _key(whole), _key(name))
+        keys = (_key(name, whole), _key(whole), _key(name), _key(name, neighbours(address)))
         return _Here(
             self._pairs.look(keys[0], now),
             self._addresses.look(keys[1], now),
             self._names.look(keys[2], now),
+            self._near.look(keys[3], now),
             keys,
         )
 
@@ -237,15 +264,21 @@ class Slowdown:
 
     def _turn(self, here: _Here, now: float) -> float:
         """Return when a try is in turn at a name that is guessed at from many addresses, or 0."""
-        if here.pair.promised or not NAME.wait(here.name.tries):
+        if not NAME.wait(here.name.tries):
             return 0.0
-        turn = max(now + TURN, here.name.opens)
+        if here.pair.promised and now <= here.pair.opens + KEPT:
+            return 0.0
+        if here.near.opens > now + ROUNDING:  # ask again, when its network has no turn before it
+            return here.near.opens
+        turn = max(now + self._pace, here.name.opens)
         if turn > now + NAME.longest:  # ask again, when that turn is near enough to be promised
             return turn - NAME.longest + ROUNDING
-        here.name.opens = turn + TURN
+        here.name.opens = turn + self._pace
+        here.near.opens = turn
         here.pair.promised = True
         here.pair.opens = max(here.pair.opens, turn)
         self._pairs.keep(here.keys[0], here.pair)
+        self._near.keep(here.keys[3], here.near)
         return turn
 
     def _close(self, here: _Here, now: float) -> None:
@@ -287,17 +320,6 @@ class Wrong:
         count = self._counts.look(key, now)
         self._counts.change(key, count, 1)
         count.opens = now + self._counts.allowance.wait(count.tries)
-
-
-def network(address: str) -> str:
-    """Return what counts as one address: of IPv6 the first 64 bits, as whoever has one has all."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
-        return f"{int(found) >> 64:x}::/64"
-    return address
 
 
 def _key(*words: str) -> bytes:

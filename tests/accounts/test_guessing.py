@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from http.cookiejar import CookieJar
 
 import pytest
 from accounts.conftest import PASSWORD, Hubs, Machine
+from accounts.test_unprivileged_logins import rule_in, told
 
 from hubs import Answer, Browser, Hub, words
 from support import eventually_sync
@@ -96,6 +98,38 @@ def test_claimed_addresses_do_not_help_at_one_name_and_a_known_browser_waits_for
     assert without_session(known).login(name, PASSWORD).status == 200
     owner = claiming(250)
     eventually_sync(lambda: owner.login(name, PASSWORD).status == 200, "the owner's turn")
+
+
+def test_strangers_do_not_have_a_known_browser_sent_away_by_a_broker_with_a_pace(
+    hubs: Hubs, machine: Machine
+) -> None:
+    """As a hub has one that is not root. They keep their turns, and come all at the same time."""
+    name, account = "wsacct-gia", "wsacct-ghub"
+    machine.add(name)
+    machine.add(account)
+    unix = "auth required pam_unix.so\naccount required pam_unix.so\n"  # with its delay
+    machine.write("/etc/pam.d/wsacct-paced", unix)
+    config = CONFIG + "c.PAMAuthenticator.service = 'wsacct-paced'\n"
+    rule = rule_in(told(hubs.start(config, as_user=account)))
+    machine.write("/etc/sudoers.d/wsacct-guessing", f"{rule}\n", mode="440")
+    hub = hubs.start(config, as_user=account)
+    known = Browser(hub.root)
+    assert known.login(name, PASSWORD).status == 200
+
+    def stranger(number: int) -> int:
+        headers = {"X-Forwarded-For": f"198.51.{number}.1"}
+        return Browser(hub.root, headers=headers).login(name, "a guess").status
+
+    machine.run("usermod", "--shell", "/usr/sbin/nologin", name)  # is refused without a delay
+    assert {stranger(number) for number in range(NAME.free)} == {403}
+    machine.run("usermod", "--shell", "/bin/bash", name)
+    assert {stranger(number) for number in range(100, 120)} == {429}
+    eventually_sync(lambda: stranger(119) == 403, "the last one's turn", every=1)
+    with ThreadPoolExecutor(20) as pool:
+        strangers = [pool.submit(stranger, number) for number in range(100, 120)]
+        wait(strangers, timeout=60, return_when=FIRST_COMPLETED)
+        assert without_session(known).login(name, PASSWORD).status == 200
+    assert {each.result() for each in strangers} == {403, 429}
 
 
 def test_the_right_password_of_an_account_that_cannot_be_used_is_no_guess(hub: Hub) -> None:

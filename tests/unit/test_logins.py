@@ -51,6 +51,44 @@ async def test_guesses_at_a_name_from_an_address_are_made_one_after_the_other() 
     assert broker.asked == [ada, elsewhere, ben, ada]
 
 
+async def test_strangers_who_take_turns_are_asked_about_one_by_one_and_hold_up_nobody_else() -> (
+    None
+):
+    broker = SlowBroker()
+    asking = Logins(broker)
+    strangers = [Attempt("ada", "login", rhost=f"192.0.2.{number}") for number in range(12)]
+    tries = [asyncio.ensure_future(asking.begin(each, in_turn=True)) for each in strangers]
+    await settled()
+    owner, ben = Attempt("ada", "login", rhost="192.0.2.0"), Attempt("ben", "login")
+    tries.append(asyncio.ensure_future(asking.begin(owner)))
+    tries.append(asyncio.ensure_future(asking.begin(ben, in_turn=True)))
+    await settled()
+    assert broker.asked == [strangers[0], owner, ben]
+    broker.answer.set()
+    await asyncio.gather(*tries)
+    assert broker.asked == [strangers[0], owner, ben, *strangers[1:]]
+
+
+async def test_strangers_do_not_pile_up_at_a_name_where_pam_hangs() -> None:
+    broker = SlowBroker()
+    asking = Logins(broker)
+    ada, owner = Attempt("ada", "login"), Attempt("ada", "login", rhost="192.0.2.1")
+    tries = [
+        asyncio.ensure_future(asking.begin(ada, in_turn=True)) for _ in range(logins.IN_TURN_MAX)
+    ]
+    await settled()
+    with pytest.raises(WorkshopError, match="Try again"):
+        await asking.begin(ada, in_turn=True)
+    tries.append(asyncio.ensure_future(asking.begin(owner)))
+    await settled()
+    assert broker.asked == [ada, owner]
+    tries[0].cancel()
+    await settled()
+    tries.append(asyncio.ensure_future(asking.begin(ada, in_turn=True)))
+    broker.answer.set()
+    assert {verdict.code for verdict in await asyncio.gather(*tries[1:])} == {7}
+
+
 async def test_whoever_gives_up_lets_the_next_one_try() -> None:
     broker = SlowBroker()
     asking = Logins(broker)
